@@ -1,0 +1,188 @@
+"""Reverse-mode automatic differentiation over arrays: a tape that knows no maths.
+
+An op is a pure function of arrays that returns its value together with its
+backward; `primitive` lifts it to Tensors and records it; `backward` walks the
+record in reverse. Chapter 2.
+
+The contract between an op and the tape:
+
+* `op(*inputs, **settings)` returns `(value, backward)`; `value` is an array or a tuple of
+  arrays. Inputs are positional; settings (sizes, an axis) are keywords, and have no gradient.
+* `backward(*output_gradients)` returns one gradient for each input, in order, of
+  the input's shape; None for an input that is data (an image, a noise).
+* An output that nobody used has gradient zero, and its backward is handed zeros.
+* Gradients are added into new arrays, never into one that an op returned.
+"""
+
+import contextlib
+import functools
+import heapq
+import itertools
+
+from minidraw.backend import array_module
+
+_creation = itertools.count()
+_recording = True
+
+
+class Tensor:
+    """An array, and the node of the tape that made it (None for a leaf or a constant)."""
+
+    __slots__ = ("value", "node", "output")
+
+    def __init__(self, value, node=None, output=0):
+        self.value = value
+        self.node = node
+        self.output = output
+
+    @property
+    def shape(self):
+        return self.value.shape
+
+    def __repr__(self):
+        return f"Tensor({self.value!r})"
+
+
+class Node:
+    """One recorded call of an op: what went in, how gradients go back, and when it was made."""
+
+    __slots__ = ("created", "name", "inputs", "backward", "outputs")
+
+    def __init__(self, name, inputs, backward, outputs):
+        self.created = next(_creation)
+        self.name = name
+        self.inputs = inputs  # a Tensor, or None for a constant
+        self.backward = backward
+        self.outputs = [(output.shape, output.dtype) for output in outputs]
+
+    def __lt__(self, other):
+        return self.created > other.created  # a heap of nodes gives the newest first
+
+
+class Outer:
+    """The gradient x^T dy of a weight, kept as its factors until all of them are known.
+
+    A weight used T times has the gradient sum_t x_t^T dy_t. Stacking the rows first
+    makes that one product over T * batch rows, in place of T products and T sums.
+    """
+
+    def __init__(self, x, dy):
+        self.pairs = [(x, dy)]
+        self.shape = (x.shape[1], dy.shape[1])
+
+    def __add__(self, other):
+        if not isinstance(other, Outer):
+            return self.dense() + other
+        total = Outer(*self.pairs[0])
+        total.pairs = self.pairs + other.pairs
+        return total
+
+    __radd__ = __add__
+    __array_ufunc__ = None  # so that array + Outer comes here, too
+
+    def dense(self):
+        if len(self.pairs) == 1:
+            ((x, dy),) = self.pairs
+        else:
+            xp = array_module(self.pairs[0][0])
+            x, dy = (xp.concatenate(rows) for rows in zip(*self.pairs, strict=True))
+        return x.T @ dy
+
+
+def _dense(gradient):
+    return gradient.dense() if isinstance(gradient, Outer) else gradient
+
+
+@contextlib.contextmanager
+def no_grad():
+    """Inside this context nothing is recorded: values only, and no memory kept for backward."""
+    global _recording
+    before, _recording = _recording, False
+    try:
+        yield
+    finally:
+        _recording = before
+
+
+def primitive(op):
+    """Lift `op`, a function of arrays returning `(value, backward)`, to Tensors.
+
+    The lifted op returns a Tensor, or a tuple of them, and records itself if one of
+    its inputs is a Tensor; inputs that are not Tensors are constants. The bare
+    function stays at hand as `lifted.maths`.
+    """
+
+    @functools.wraps(op)
+    def lifted(*inputs, **settings):
+        arrays = [i.value if isinstance(i, Tensor) else i for i in inputs]
+        value, backward = op(*arrays, **settings)
+        several = isinstance(value, tuple)
+        values = value if several else (value,)
+        node = None
+        if _recording:
+            tensors = tuple(i if isinstance(i, Tensor) else None for i in inputs)
+            if any(tensors):
+                node = Node(op.__name__, tensors, backward, values)
+        outputs = tuple(Tensor(v, node, k) for k, v in enumerate(values))
+        return outputs if several else outputs[0]
+
+    lifted.maths = op
+    return lifted
+
+
+def backward(loss, parameters):
+    """The gradient of `loss`, a scalar Tensor, with respect to each of `parameters`.
+
+    Returns a list of arrays shaped like the parameters, zeros for one that `loss` does
+    not depend on. Creation order is a topological order: whatever used a value was made
+    after it. So the nodes that can be reached from the loss are visited newest first,
+    and each has its whole gradient when its turn comes. A visited node lets go of all it
+    kept, so memory falls as backward proceeds and the graph can be used only once.
+
+    Raises ValueError for a loss that is not a scalar, RuntimeError for a graph that was
+    used before, and ValueError for an op whose backward returns a wrong shape.
+    """
+    parameters = list(parameters)
+    if loss.value.size != 1:
+        raise ValueError(f"backward starts at a scalar loss, not at shape {loss.shape}: take its mean or sum first")
+    xp = array_module(loss.value)
+    wanted = {id(p): None for p in parameters}
+    pending = {}  # node -> the gradients of its outputs
+    newest_first = []
+
+    def add(tensor, gradient):
+        if id(tensor) in wanted:
+            known = wanted[id(tensor)]
+            wanted[id(tensor)] = gradient if known is None else known + gradient
+        node = tensor.node
+        if node is None:
+            return
+        if node not in pending:
+            pending[node] = [None] * len(node.outputs)
+            heapq.heappush(newest_first, node)
+        known = pending[node][tensor.output]
+        pending[node][tensor.output] = gradient if known is None else known + gradient
+
+    add(loss, xp.ones_like(loss.value))
+    while newest_first:
+        node = heapq.heappop(newest_first)
+        if node.backward is None:
+            raise RuntimeError("backward ran through this graph before and freed it: compute the loss afresh")
+        gradients = node.backward(
+            *(
+                xp.zeros(shape, dtype) if gradient is None else _dense(gradient)
+                for gradient, (shape, dtype) in zip(pending.pop(node), node.outputs, strict=True)
+            )
+        )
+        if not isinstance(gradients, tuple):
+            gradients = (gradients,)
+        if len(gradients) != len(node.inputs):
+            raise ValueError(f"{node.name}: backward gave {len(gradients)} gradients for {len(node.inputs)} inputs")
+        for tensor, gradient in zip(node.inputs, gradients, strict=True):
+            if tensor is None or gradient is None:
+                continue
+            if gradient.shape != tensor.shape:
+                raise ValueError(f"{node.name}: gradient of shape {gradient.shape} for an input of {tensor.shape}")
+            add(tensor, gradient)
+        node.backward, node.inputs = None, ()
+    return [xp.zeros_like(p.value) if wanted[id(p)] is None else _dense(wanted[id(p)]) for p in parameters]

@@ -1,0 +1,9 @@
+"""The ops: each a pure function of arrays that returns its value and its hand-derived backward."""
+
+from minidraw.ops.affine import affine
+from minidraw.ops.attention import filterbank, read, write
+from minidraw.ops.bernoulli import bernoulli
+from minidraw.ops.latent import kl, sample
+from minidraw.ops.lstm import lstm
+
+__all__ = ["affine", "bernoulli", "filterbank", "kl", "lstm", "read", "sample", "write"]

@@ -1,0 +1,178 @@
+"""The elementary ops: arithmetic with broadcasting, and what the composed twins are built of. Chapter 3.
+
+Importing this room gives Tensor its operators: `a + b`, `a - b`, `a * b`, `a / b`, `-a`, `a @ b`.
+"""
+
+from minidraw.autodiff import Tensor, primitive
+from minidraw.backend import array_module
+
+
+def logistic(a):
+    """sigmoid(a) = 1 / (1 + e^-a) of an array; e^80 still fits into float32, and nothing overflows."""
+    xp = array_module(a)
+    y = xp.minimum(-a, 80)
+    xp.exp(y, out=y)
+    y += 1
+    return xp.divide(1, y, out=y)
+
+
+def sum_to(gradient, shape):
+    """Undo broadcasting: `gradient` summed over every axis that was stretched from `shape`."""
+    if gradient.shape == shape:
+        return gradient
+    gradient = gradient.sum(axis=tuple(range(gradient.ndim - len(shape))))
+    stretched = tuple(axis for axis, size in enumerate(shape) if size == 1 and gradient.shape[axis] != 1)
+    return gradient.sum(axis=stretched, keepdims=True)
+
+
+def _shape(a):
+    return getattr(a, "shape", ())  # a Python number is a constant of shape ()
+
+
+@primitive
+def add(a, b):
+    """a + b, broadcast."""
+
+    def backward(dy):
+        return sum_to(dy, _shape(a)), sum_to(dy, _shape(b))
+
+    return a + b, backward
+
+
+@primitive
+def subtract(a, b):
+    """a - b, broadcast."""
+
+    def backward(dy):
+        return sum_to(dy, _shape(a)), sum_to(-dy, _shape(b))
+
+    return a - b, backward
+
+
+@primitive
+def multiply(a, b):
+    """a * b, broadcast."""
+
+    def backward(dy):
+        return sum_to(dy * b, _shape(a)), sum_to(dy * a, _shape(b))
+
+    return a * b, backward
+
+
+@primitive
+def divide(a, b):
+    """a / b, broadcast."""
+    y = a / b
+
+    def backward(dy):
+        return sum_to(dy / b, _shape(a)), sum_to(-dy * y / b, _shape(b))
+
+    return y, backward
+
+
+@primitive
+def exp(a):
+    """e^a."""
+    y = array_module(a).exp(a)
+
+    def backward(dy):
+        return dy * y
+
+    return y, backward
+
+
+@primitive
+def log(a):
+    """The natural logarithm of a, for a > 0."""
+
+    def backward(dy):
+        return dy / a
+
+    return array_module(a).log(a), backward
+
+
+@primitive
+def tanh(a):
+    """The hyperbolic tangent of a."""
+    y = array_module(a).tanh(a)
+
+    def backward(dy):
+        return dy * (1 - y * y)
+
+    return y, backward
+
+
+@primitive
+def sigmoid(a):
+    """1 / (1 + e^-a)."""
+    y = logistic(a)
+
+    def backward(dy):
+        return dy * y * (1 - y)
+
+    return y, backward
+
+
+@primitive
+def matmul(a, b):
+    """a @ b: matrices, or equally long stacks of matrices."""
+
+    def backward(dy):
+        return dy @ b.swapaxes(-1, -2), a.swapaxes(-1, -2) @ dy
+
+    return a @ b, backward
+
+
+@primitive
+def sum(a, *, axis=None):
+    """The sum of a over `axis`, an int or a tuple of them (None: over everything)."""
+
+    def backward(dy):
+        if axis is not None:
+            dy = array_module(a).expand_dims(dy, axis)
+        return array_module(a).broadcast_to(dy, a.shape)
+
+    return a.sum(axis=axis), backward
+
+
+@primitive
+def reshape(a, *, shape):
+    """a in another shape, row-major."""
+
+    def backward(dy):
+        return dy.reshape(a.shape)
+
+    return a.reshape(shape), backward
+
+
+@primitive
+def concat(*parts):
+    """The columns of each part, side by side: parts (batch, X_k) give (batch, sum of X_k)."""
+
+    def backward(dy):
+        gradients, start = [], 0
+        for part in parts:
+            gradients.append(dy[:, start : start + part.shape[1]])
+            start += part.shape[1]
+        return tuple(gradients)
+
+    return array_module(parts[0]).concatenate(parts, axis=1), backward
+
+
+def mean(a):
+    """The mean over everything."""
+    return sum(a) * (1 / a.value.size)
+
+
+Tensor.__add__ = add
+Tensor.__radd__ = lambda a, b: add(b, a)
+Tensor.__sub__ = subtract
+Tensor.__rsub__ = lambda a, b: subtract(b, a)
+Tensor.__mul__ = multiply
+Tensor.__rmul__ = lambda a, b: multiply(b, a)
+Tensor.__truediv__ = divide
+Tensor.__rtruediv__ = lambda a, b: divide(b, a)
+Tensor.__neg__ = lambda a: multiply(-1, a)
+Tensor.__matmul__ = matmul
+Tensor.mean = mean
+Tensor.__array_ufunc__ = None  # so that array + Tensor comes here, too
