@@ -1,0 +1,181 @@
+"""Images: the bundled binarised MNIST, the reader of the IDX files it came from, and a person's own images.
+
+MNIST: Y. LeCun, C. Cortes, C. J. C. Burges, http://yann.lecun.com/exdb/mnist/, CC BY-SA 3.0.
+"""
+
+import gzip
+import os
+import zipfile
+import zlib
+from dataclasses import dataclass
+from importlib.resources import files
+
+import numpy as np
+
+from minidraw.errors import BadInput
+
+BUNDLED = files("minidraw") / "bundled" / "mnist.npz"
+BINARISATION_SEED = 0
+GREY_DIGITS = 200
+IDX_FILES = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+
+
+@dataclass(frozen=True)
+class Images:
+    """Three splits of images, each (count, planes * B * A): uint8 zeros and ones, or float32 greys in [0, 1]."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+    A: int  # width in pixels
+    B: int  # height in pixels
+    planes: int = 1
+
+    @property
+    def grey(self):
+        return self.train.dtype != np.uint8
+
+    @property
+    def checksum(self):
+        """A CRC-32 of all pixels: tells a resumed run that it sees the images it started with."""
+        return zlib.crc32(self.test, zlib.crc32(self.validation, zlib.crc32(self.train)))
+
+
+def binarise(grey, rng):
+    """Sample each pixel as 1 with its grey value in [0, 1] as probability: same shape and dtype."""
+    return (rng.random(grey.shape, dtype=np.float32) < grey).astype(grey.dtype)
+
+
+def mnist():
+    """The bundled MNIST, binarised once: Images of 50,000 / 10,000 / 10,000."""
+    with np.load(BUNDLED, allow_pickle=False) as arrays:
+        splits = (np.unpackbits(arrays[split], axis=1) for split in ("train", "validation", "test"))
+        return Images(*splits, A=28, B=28)
+
+
+def mnist_labels(split):
+    """The digit of each image of `split` ("train", "validation" or "test"), uint8."""
+    with np.load(BUNDLED, allow_pickle=False) as arrays:
+        return arrays[f"{split}_labels"]
+
+
+def grey_digits():
+    """Two hundred grey training digits for illustrations, (200, 28, 28) uint8, and their labels."""
+    with np.load(BUNDLED, allow_pickle=False) as arrays:
+        return arrays["grey"], arrays["grey_labels"]
+
+
+def read_idx(path):
+    """The uint8 array of an IDX file, plain or gzipped. Raises BadInput for a missing, truncated or foreign one."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+        if content[:2] == b"\x1f\x8b":
+            content = gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise BadInput(f"{path}: cannot be read ({_reason(error)})") from None
+    if len(content) < 4 or content[:3] != b"\x00\x00\x08":
+        raise BadInput(f"{path}: not an IDX file of bytes (it must begin with 00 00 08)")
+    dimensions = content[3]
+    start = 4 + 4 * dimensions
+    shape = tuple(int(size) for size in np.frombuffer(content[4:start], ">u4"))
+    expected = int(np.prod(shape)) if len(shape) == dimensions else start
+    if len(content) - start != expected:
+        raise BadInput(f"{path}: truncated or damaged: {len(content) - start} bytes of data where {expected} belong")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def _reason(error):
+    return getattr(error, "strerror", None) or error
+
+
+def build_mnist(folder):
+    """The arrays of the bundled file from the four original IDX files in `folder`, plain or .gz.
+
+    A pixel of grey value v is 1 where a raw 64-bit draw of PCG64 modulo 255 lies below v:
+    probability v / 255, in integers, from a stream that NumPy promises never to change.
+    """
+    arrays = {}
+    for split, names in IDX_FILES.items():
+        for kind, name in zip(("images", "labels"), names, strict=True):
+            path = os.path.join(folder, name)
+            arrays[split, kind] = read_idx(path if os.path.exists(path) else path + ".gz")
+        images, labels = arrays[split, "images"], arrays[split, "labels"]
+        if images.ndim != 3 or images.shape[1:] != (28, 28) or labels.shape != images.shape[:1]:
+            raise BadInput(f"{folder}: these are not MNIST's files: {images.shape} images and {labels.shape} labels")
+    generator = np.random.PCG64(BINARISATION_SEED)
+
+    def bits(images):  # in parts, for the raw draws take 8 bytes a pixel
+        packed = []
+        for part in np.array_split(images.reshape(len(images), 784), max(1, len(images) // 1000)):
+            draws = generator.random_raw(part.size).reshape(part.shape)
+            packed.append(np.packbits(draws % 255 < part, axis=1))
+        return np.concatenate(packed)
+
+    train, test = bits(arrays["train", "images"]), bits(arrays["test", "images"])
+    labels = arrays["train", "labels"]
+    split = len(train) - 10_000
+    return {
+        "train": train[:split],
+        "train_labels": labels[:split],
+        "validation": train[split:],
+        "validation_labels": labels[split:],
+        "test": test,
+        "test_labels": arrays["test", "labels"],
+        "grey": arrays["train", "images"][:GREY_DIGITS],
+        "grey_labels": labels[:GREY_DIGITS],
+    }
+
+
+def _read_array(path):
+    """The one array of an .npy or .npz file; never unpickles."""
+    try:
+        content = np.load(path, allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            return content
+        with content:
+            if len(content.files) != 1:
+                raise BadInput(f"{path}: holds {len(content.files)} arrays ({', '.join(content.files)}): one is wanted")
+            return content[content.files[0]]
+    except BadInput:
+        raise
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, SyntaxError) as error:
+        raise BadInput(f"{path}: cannot be read as an array of numbers ({_reason(error)})") from None
+
+
+def load(path, binary=True):
+    """A person's own images, as Images: the last tenth is held out, as validation and test at once.
+
+    `path` is an IDX file (plain or .gz), or an .npy or .npz file with one array, (count, height,
+    width) or (count, height, width, 3). uint8 is divided by 255; floats must lie in [0, 1]. Grey
+    training images stay grey, to be binarised afresh at each use; the held-out ones are binarised
+    once. With `binary=False` both are taken as they are. Raises BadInput.
+    """
+    images = _read_array(path) if str(path).endswith((".npy", ".npz")) else read_idx(path)
+    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] != 3):
+        raise BadInput(f"{path}: shape {images.shape}: it must be (count, height, width) or (count, height, width, 3)")
+    if len(images) < 10 or 0 in images.shape:
+        raise BadInput(f"{path}: shape {images.shape}: at least ten images of at least one pixel are needed")
+    if images.dtype == bool:
+        images = images.astype(np.uint8) * np.uint8(255)
+    if images.dtype != np.uint8 and images.dtype.kind != "f":
+        raise BadInput(f"{path}: numbers of type {images.dtype}: uint8 (0 to 255) or floats in [0, 1] are wanted")
+    if images.dtype == np.uint8:
+        images = images.astype(np.float32) / np.float32(255)
+    elif not (images.min() >= 0 and images.max() <= 1):  # written so that a NaN is caught, too
+        raise BadInput(f"{path}: values from {images.min():.4g} to {images.max():.4g}: floats must lie in [0, 1]")
+    planes = 1 if images.ndim == 3 else 3
+    B, A = images.shape[1:3]
+    if planes == 3:
+        images = images.transpose(0, 3, 1, 2)
+    images = np.ascontiguousarray(images, dtype=np.float32).reshape(len(images), -1)
+    if ((images == 0) | (images == 1)).all():
+        images = images.astype(np.uint8)  # binary already
+    split = len(images) - len(images) // 10
+    train, held_out = images[:split], images[split:]
+    if binary and images.dtype != np.uint8:
+        held_out = binarise(held_out, np.random.default_rng(BINARISATION_SEED))
+    return Images(train, held_out, held_out, A, B, planes)
