@@ -1,0 +1,104 @@
+"""A run in one `.npz`: configuration, parameters, recipe, Adam's state. Written atomically, read without unpickling."""
+
+import contextlib
+import json
+import os
+import zipfile
+import zlib
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from minidraw.backend import to_host
+from minidraw.draw import Config, Draw
+from minidraw.errors import BadInput
+from minidraw.train import Recipe
+
+FORMAT = "minidraw 1"
+BUNDLED = files("minidraw") / "bundled" / "model.npz"
+
+
+@dataclass
+class Checkpoint:
+    """What the file holds; a model without its training state has `recipe` and `adam` None."""
+
+    model: Draw
+    about: dict  # where the images came from and their checksum
+    recipe: Recipe | None = None
+    step: int = 0
+    adam: dict | None = None  # "m/NAME" and "v/NAME" to arrays
+
+
+def write_atomically(path, write):
+    """Call `write(file)` on a file beside `path`, then rename it to `path`: all or nothing, even after kill -9."""
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with open(partial, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
+
+
+def save(path, trainer, about):
+    """Write the whole state of `trainer` (train.Trainer), and `about`, a dict of plain values."""
+    header = {"config": asdict(trainer.model.config), "recipe": asdict(trainer.recipe), "about": about}
+    arrays = {f"parameters/{name}": to_host(value) for name, value in trainer.model.arrays().items()}
+    for name, m, v in zip(trainer.model.parameters, trainer.adam.m, trainer.adam.v, strict=True):
+        arrays |= {f"m/{name}": to_host(m), f"v/{name}": to_host(v)}
+    arrays |= {"format": FORMAT, "header": json.dumps(header), "step": np.int64(trainer.step)}
+    write_atomically(path, lambda file: np.savez(file, **arrays))
+
+
+def save_model(path, model, about):
+    """Write only the model, as float16 and compressed: to be used, not to be trained on."""
+    header = {"config": asdict(model.config), "recipe": None, "about": about}
+    arrays = {f"parameters/{name}": to_host(value).astype(np.float16) for name, value in model.arrays().items()}
+    arrays |= {"format": FORMAT, "header": json.dumps(header), "step": np.int64(0)}
+    write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
+
+
+def load(path, xp=np):
+    """The Checkpoint at `path`, its arrays of library `xp`, float32 or float64 as they were saved (float16 widened).
+
+    Raises BadInput for a missing, truncated, corrupt or foreign file, or one whose arrays do not fit its configuration.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            arrays = {name: content[name] for name in content.files}
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file") from None
+    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error, SyntaxError):
+        raise BadInput(f"{path}: truncated, damaged, or not a minidraw checkpoint") from None
+    if str(arrays.get("format")) != FORMAT:
+        raise BadInput(f"{path}: not a minidraw checkpoint of this version ({FORMAT})")
+    try:
+        header = json.loads(str(arrays["header"]))
+        config = Config(**header["config"])
+        recipe = None if header["recipe"] is None else Recipe(**header["recipe"])
+        about, step = header["about"], int(arrays["step"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"{path}: a damaged header, or one from another version ({error})") from None
+
+    def taken(kind):
+        taken = {}
+        for name, shape in config.shapes.items():
+            array = arrays.get(f"{kind}/{name}")
+            if array is None or array.shape != shape or array.dtype.kind != "f":
+                what = "missing" if array is None else f"{array.dtype} {array.shape}"
+                raise BadInput(f"{path}: {kind}/{name} is {what}, but the configuration wants floats of shape {shape}")
+            if not np.isfinite(array).all():
+                raise BadInput(f"{path}: {kind}/{name} holds NaN or infinity")
+            taken[name] = xp.asarray(array.astype(np.float32) if array.dtype == np.float16 else array)
+        return taken
+
+    model = Draw(config, taken("parameters"))
+    adam = None if recipe is None else {"m": taken("m"), "v": taken("v")}
+    return Checkpoint(model, about, recipe, step, adam)

@@ -1,0 +1,16 @@
+"""The three ways to train that have a name."""
+
+from minidraw.draw import Config
+from minidraw.train import Recipe
+
+PRESETS = {
+    # the first recognisable digits, within about a minute
+    "quick": (Config(), Recipe(steps=1_000, horizon=1_000)),
+    # the sizes of the blog post that minidraw started from
+    "blog": (Config(), Recipe()),
+    # the paper's MNIST model, table 3; it says nothing of how it was trained
+    "paper": (
+        Config(T=64, read_N=2, write_N=5, z_size=100, learned_start=True),
+        Recipe(steps=100_000, horizon=100_000, learning_rate=5e-4),
+    ),
+}

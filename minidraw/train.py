@@ -1,0 +1,124 @@
+"""The training loop: one seed, one result; it yields its metrics and draws nothing. Chapter 12."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from minidraw.adam import Adam, clip
+from minidraw.autodiff import backward
+from minidraw.backend import array_module
+from minidraw.data import binarise
+from minidraw.errors import BadInput
+
+ORDER, NOISE = 1, 2  # the streams of random numbers that a run draws from its seed
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained. Raises BadInput for numbers that cannot be."""
+
+    steps: int = 10_000
+    batch_size: int = 100
+    learning_rate: float = 1e-3  # at its height
+    warm_up: int = 200  # steps from 0 to the height, along a line
+    horizon: int = 10_000  # the step at which the cosine decay ends; later steps stay at `floor`
+    floor: float = 0.05  # of the height
+    clip: float = 5.0  # the largest global norm of a gradient
+    seed: int = 0
+    binary: bool = True  # grey images are binarised afresh each time they are seen
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "learning_rate", "clip"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise BadInput(f"{name} is {getattr(self, name)}: it must be positive")
+        if self.seed < 0:
+            raise BadInput(f"seed is {self.seed}: it must not be negative")
+
+    def learning_rate_at(self, step):
+        """The learning rate of step 1, 2, ...: a linear warm-up, then half a cosine down to the floor."""
+        if step <= self.warm_up:
+            return self.learning_rate * step / self.warm_up
+        way = min(1.0, (step - self.warm_up) / max(1, self.horizon - self.warm_up))
+        return self.learning_rate * (self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * way)))
+
+
+class Metrics(NamedTuple):
+    """One training step: means over its batch, in nats an image; their sum bounds -log p(x)."""
+
+    step: int
+    L_x: float
+    L_z: float
+    learning_rate: float
+    gradient_norm: float  # before clipping
+
+    @property
+    def bound(self):
+        return self.L_x + self.L_z
+
+
+class Diverged(BadInput):
+    """The loss or its gradient is no longer finite; the parameters are still those of the step before."""
+
+
+class Trainer:
+    """A training run in memory: `for metrics in trainer` goes on from `trainer.step` to `recipe.steps`.
+
+    Nothing is kept between two steps but the parameters, Adam's state and `step`: the order of the
+    images and the noise of step k follow from (seed, k) alone. So a run that was stopped and goes on
+    is, bit for bit, the run that was never stopped.
+    """
+
+    def __init__(self, model, images, recipe):
+        if recipe.batch_size > len(images.train):
+            raise BadInput(f"batch size {recipe.batch_size} exceeds the {len(images.train)} training images: lower it")
+        self.model, self.images, self.recipe = model, images, recipe
+        self.adam = Adam(model.arrays().values())
+        _keep_memory()
+
+    @property
+    def step(self):
+        """The number of steps done."""
+        return self.adam.t
+
+    def batch(self, step):
+        """The images (batch, pixels) and noise (T, batch, Z) of a step, as arrays of the model's library and dtype."""
+        recipe, config, like = self.recipe, self.model.config, self.adam.parameters[0]
+        xp = array_module(like)
+        epoch, k = divmod(step - 1, len(self.images.train) // recipe.batch_size)
+        order = np.random.default_rng([recipe.seed, ORDER, epoch]).permutation(len(self.images.train))
+        x = self.images.train[order[k * recipe.batch_size : (k + 1) * recipe.batch_size]]
+        rng = np.random.default_rng([recipe.seed, NOISE, step])
+        noise = rng.standard_normal((config.T, recipe.batch_size, config.z_size), dtype=np.float32)
+        if self.images.grey and recipe.binary:
+            x = binarise(x, rng)
+        return xp.asarray(x, like.dtype), xp.asarray(noise, like.dtype)
+
+    def advance(self):
+        """Do one step and return its Metrics. Raises Diverged, before anything changed, for NaN or infinity."""
+        recipe, step = self.recipe, self.step + 1
+        x, noise = self.batch(step)
+        L_x, L_z = (nats.mean() for nats in self.model.nats(x, noise))
+        gradients, norm = clip(backward(L_x + L_z, self.model.parameters.values()), recipe.clip)
+        metrics = Metrics(step, float(L_x.value), float(L_z.value), recipe.learning_rate_at(step), float(norm))
+        if not math.isfinite(metrics.bound + metrics.gradient_norm):
+            raise Diverged(
+                f"training diverged at step {step} (L_x {metrics.L_x:.4g}, L_z {metrics.L_z:.4g}, "
+                f"gradient norm {metrics.gradient_norm:.4g}): try a smaller --learning-rate"
+            )
+        self.adam.step(gradients, metrics.learning_rate)
+        return metrics
+
+    def __iter__(self):
+        while self.step < self.recipe.steps:
+            yield self.advance()
+
+
+def _keep_memory():
+    """Tell glibc to keep freed memory for the next step: without this a step of `blog` takes some 3,000 page faults.
+
+    Freeing one block of nearly 32 MiB raises its thresholds for returning memory to the system (see mallopt(3),
+    M_MMAP_THRESHOLD); elsewhere this is one allocation that is never touched.
+    """
+    np.empty(2**25 - 2**16, np.uint8)
