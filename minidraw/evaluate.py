@@ -1,0 +1,84 @@
+"""The bound on -log p(x) in nats, and an importance-weighted estimate of -log p(x) itself. Chapters 12 and 13."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from minidraw.autodiff import no_grad
+from minidraw.backend import array_module, to_host
+from minidraw.ops import bernoulli, kl
+
+
+class Evaluation(NamedTuple):
+    """Means over the images, in nats an image, with the standard error of the mean."""
+
+    images: int
+    samples: int  # K, the drawings of each image
+    bound: float  # L_x + L_z, an upper bound on -log p(x)
+    standard_error: float
+    L_x: float
+    L_z: float
+    L_z_by_step: list  # T values, their sum is L_z
+    importance_weighted: float | None  # -log of the mean of K importance weights: a tighter bound; None for K = 1
+    importance_weighted_standard_error: float | None
+
+
+def _one_drawing(model, x, noise):
+    """L_x (batch,), L_z by step (T, batch), and the log importance weight log w (batch,) of one drawing each.
+
+    log w = log D(x | c_T) + sum_t log p(z_t) - log q(z_t | ...) at the z that were sampled. With z = mu + sigma *
+    noise both log densities end in -Z/2 log 2 pi, and what is left is sum (noise^2 - z^2)/2 + log sigma.
+    """
+    L_z, log_ratio = [], 0
+    for glimpse, e in zip(model.infer(x, noise), noise, strict=True):
+        z, log_sigma = glimpse.z.value, glimpse.log_sigma.value
+        L_z.append(kl(glimpse.mu, glimpse.log_sigma).value)
+        log_ratio = log_ratio + ((e * e - z * z) / 2 + log_sigma).sum(axis=1)
+    L_x = bernoulli(glimpse.canvas, x).value
+    return L_x, array_module(L_x).stack(L_z), log_ratio - L_x
+
+
+def evaluate(model, images, samples=1, seed=0, batch_size=250, progress=iter):
+    """The Evaluation of `images`, a NumPy array (count, pixels), with `samples` drawings of each.
+
+    `seed` gives the noise, drawn by NumPy. `progress` may wrap the iterable of batches, as tqdm does.
+    """
+    config, like = model.config, model.parameters["mu/w"].value
+    xp = array_module(like)
+    L_x, L_z, log_w = [], [], []  # a list item for each batch: (K, batch), (K, T, batch), (K, batch)
+    with no_grad():
+        for start in progress(range(0, len(images), batch_size)):
+            x = xp.asarray(images[start : start + batch_size], like.dtype)
+            rng = np.random.default_rng([seed, start])
+            drawings = []
+            for _ in range(samples):
+                noise = rng.standard_normal((config.T, len(x), config.z_size), dtype=np.float32)
+                drawings.append(_one_drawing(model, x, xp.asarray(noise, like.dtype)))
+            for values, column in zip((L_x, L_z, log_w), zip(*drawings, strict=True), strict=True):
+                values.append(to_host(xp.stack(column)).astype(np.float64))
+    L_x, log_w = np.concatenate(L_x, axis=1), np.concatenate(log_w, axis=1)
+    L_z = np.concatenate(L_z, axis=2)
+    bound = (L_x + L_z.sum(axis=1)).mean(axis=0)
+    weighted = -log_mean_exp(log_w)
+    several = samples > 1
+    return Evaluation(
+        images=len(images),
+        samples=samples,
+        bound=float(bound.mean()),
+        standard_error=_standard_error(bound),
+        L_x=float(L_x.mean()),
+        L_z=float(L_z.sum(axis=1).mean()),
+        L_z_by_step=L_z.mean(axis=(0, 2)).tolist(),
+        importance_weighted=float(weighted.mean()) if several else None,
+        importance_weighted_standard_error=_standard_error(weighted) if several else None,
+    )
+
+
+def log_mean_exp(a):
+    """log of the mean of e^a over the first axis, without overflow."""
+    largest = a.max(axis=0)
+    return largest + np.log(np.exp(a - largest).mean(axis=0))
+
+
+def _standard_error(values):
+    return float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else float("nan")

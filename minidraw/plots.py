@@ -1,0 +1,183 @@
+"""Every picture, as a function from arrays to a Figure; none shows or saves anything by itself.
+
+Pictures of images are (..., B, A) in [0, 1], or (..., B, A, 3) in colour; windows are the (..., 5) vectors of
+eq. (21). A Figure is displayed by a notebook that it is returned in, and written with `figure.savefig(path)`.
+"""
+
+import io
+
+import numpy as np
+from matplotlib.animation import FuncAnimation
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from minidraw.ops.attention import filterbank, window, write
+
+READ, WRITE = "#1a9850", "#d62728"
+TILE = 0.62  # the side of an image, in inches
+
+
+class Picture(Figure):
+    """A Figure on white paper, legible in light and dark pages, that a notebook shows without pyplot."""
+
+    def __init__(self, width, height):
+        super().__init__(figsize=(width, height), facecolor="white", layout="constrained", dpi=150)
+
+    def _repr_png_(self):
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png")
+        return buffer.getvalue()
+
+
+def _mosaic(axes, images, columns):
+    """Show images (count, B, A[, 3]) in rows of `columns`, a grey line between neighbours; returns the artist."""
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    return axes.imshow(_tiled(images, columns), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+
+
+def _corner(k, columns, B, A):
+    """Column and row of the first pixel of the k-th image in a mosaic."""
+    return k % columns * (A + 1) + 1, k // columns * (B + 1) + 1
+
+
+def _tiled(images, columns):
+    count, B, A = images.shape[:3]
+    rows = -(-count // columns)
+    tiled = np.full((rows * (B + 1) + 1, columns * (A + 1) + 1, *images.shape[3:]), 0.45)
+    for k, image in enumerate(images):
+        left, top = _corner(k, columns, B, A)
+        tiled[top : top + B, left : left + A] = image
+    return tiled
+
+
+def _draw_windows(axes, windows, N, columns, B, A, color, points_per_pixel):
+    """On each image of a mosaic its window (count, 5), through the outermost filters' centres, sigma/3 thick."""
+    g, sigma2, delta, _ = window(windows, N=N, A=A, B=B)
+    side = (N - 1) * delta
+    for k in range(len(windows)):
+        corner = np.array(_corner(k, columns, B, A))
+        thickness = np.clip(sigma2[k] ** 0.5 / 3 * points_per_pixel, 0.5, 4)
+        frame = Rectangle(corner + g[k] - side[k] / 2, side[k], side[k], fill=False, color=color, linewidth=thickness)
+        axes.add_patch(frame)
+        frame.set_clip_path(Rectangle(corner - 0.5, A, B, transform=axes.transData))
+
+
+def grid(images, title=""):
+    """Images (count, B, A[, 3]) side by side, in as square a grid as their number allows."""
+    columns = int(np.ceil(len(images) ** 0.5))
+    B, A = images.shape[1:3]
+    figure = Picture(max(TILE * columns, 3), TILE * -(-len(images) // columns) * B / A + 0.35)
+    axes = figure.subplots()
+    _mosaic(axes, images, columns)
+    axes.set_title(title, fontsize=9)
+    return figure
+
+
+def steps(images, windows=None, N=None, color=WRITE, title="", columns=10):
+    """A row for each image, a column for each t: images (T, count, B, A[, 3]), at most `columns` evenly spread steps.
+
+    With `windows` (T, count, 5) and N, the window of each step as a rectangle through its outermost filters; the
+    thicker the line, the wider the filters (a third of their sigma). For the write window give the canvases; for
+    the read window the input, repeated T times, and `color=plots.READ`.
+    """
+    T, count, B, A = images.shape[:4]
+    shown = np.unique(np.linspace(0, T - 1, min(T, columns)).round().astype(int))
+    figure = Picture(max(TILE * len(shown), 3) + 0.2, TILE * count * B / A + 0.6)
+    axes = figure.subplots()
+
+    def by_image(array):
+        return array[shown].swapaxes(0, 1).reshape(-1, *array.shape[2:])
+
+    _mosaic(axes, by_image(images), len(shown))
+    if windows is not None:
+        _draw_windows(axes, by_image(windows), N, len(shown), B, A, color, TILE * 72 / A)
+    axes.set_xticks(
+        [_corner(k, len(shown), B, A)[0] + A / 2 for k in range(len(shown))], [f"t = {t + 1}" for t in shown]
+    )
+    axes.tick_params(length=0, labelsize=7, top=True, labeltop=True, bottom=False, labelbottom=False)
+    axes.set_title(title, fontsize=9)
+    return figure
+
+
+def animation(means, windows=None, N=None, hold=8):
+    """The drawing of several images as an animation: means (T, count, B, A[, 3]), windows (T, count, 5) or None.
+
+    The last frame, without windows, stays for `hold` frames. Save it with `.save(path, writer="pillow", fps=5)`.
+    """
+    T, count, B, A = means.shape[:4]
+    columns = int(np.ceil(count**0.5))
+    figure = Figure(figsize=(0.75 * columns, 0.75 * -(-count // columns) * B / A), dpi=100)
+    axes = figure.add_axes((0, 0, 1, 1))
+    artist = _mosaic(axes, means[0], columns)
+
+    def frame(t):
+        artist.set_data(_tiled(means[min(t, T - 1)], columns))
+        for patch in list(axes.patches):
+            patch.remove()
+        if windows is not None and t < T:
+            _draw_windows(axes, windows[t], N, columns, B, A, WRITE, 0.75 * 72 / A)
+        return [artist]
+
+    return FuncAnimation(figure, frame, frames=T + hold, init_func=lambda: [], interval=200)
+
+
+def reconstructions(originals, means):
+    """Originals (count, B, A[, 3]) above their reconstructions, sigmoid(c_T) of the same shape."""
+    count, B, A = originals.shape[:3]
+    figure = Picture(TILE * count + 0.9, TILE * 2 * B / A + 0.35)
+    axes = figure.subplots()
+    _mosaic(axes, np.concatenate([originals, means]), count)
+    axes.set_yticks([B / 2 + 1, B + 1 + B / 2 + 1], ["original", "drawn again"], fontsize=8)
+    axes.tick_params(length=0)
+    return figure
+
+
+def white_patches(windows, N, A, B, title=""):
+    """What a white patch leaves through the write filters of windows (T, count, 5), each brightest at 1.
+
+    This is where a write reaches (and, for a read window, where a read looks): filters far apart leave dots, near
+    ones a blot.
+    """
+    T, count = windows.shape[:2]
+    (F_x, F_y, gamma), _ = filterbank.maths(windows.reshape(-1, 5), N=N, A=A, B=B)
+    strokes, _ = write.maths(np.ones((T * count, N * N), F_x.dtype), F_x, F_y, gamma)
+    strokes /= strokes.max(axis=1, keepdims=True)
+    return steps(strokes.reshape(T, count, B, A), title=title)
+
+
+def loss_curves(metrics, title=""):
+    """The bound and its two parts against the step, in nats an image.
+
+    `metrics` maps "step", "L_x", "L_z" to equally long sequences, and may map "validation" to (steps, bounds).
+    """
+    figure = Picture(6, 3.4)
+    axes = figure.subplots()
+    step, L_x, L_z = (np.asarray(metrics[name]) for name in ("step", "L_x", "L_z"))
+    smooth = max(1, len(step) // 100)  # a running mean, over a hundredth of the run
+    for values, label, color in [
+        (L_x + L_z, "bound = L_x + L_z", "#1f4e9c"),
+        (L_x, "L_x, to finish the image", "#d95f02"),
+        (L_z, "L_z, to send the latents", "#1b9e77"),
+    ]:
+        mean = np.convolve(values, np.ones(smooth) / smooth, mode="valid")
+        axes.plot(step[smooth - 1 :], mean, label=label, color=color, linewidth=1.2)
+    if "validation" in metrics and len(metrics["validation"][0]):
+        axes.plot(*metrics["validation"], "o", label="bound, validation images", color="black", markersize=3)
+    last = (L_x + L_z)[-smooth:].mean()
+    axes.set(xlabel="training step", ylabel="nats an image", xlim=(0, step[-1]), ylim=(0, max(2.5 * last, 200)))
+    axes.set_title(title, fontsize=9)
+    axes.grid(color="#dddddd", linewidth=0.5)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def kl_by_step(L_z_by_step, title=""):
+    """The nats that each step's latents cost, KL(q(z_t) || N(0, I)), (T,): when the drawing is decided."""
+    figure = Picture(5, 2.8)
+    axes = figure.subplots()
+    axes.bar(np.arange(1, len(L_z_by_step) + 1), L_z_by_step, color="#1b9e77")
+    axes.set(xlabel="step t", ylabel="KL, nats an image")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_title(title, fontsize=9)
+    return figure
