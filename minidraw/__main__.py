@@ -1,0 +1,5 @@
+import sys
+
+from minidraw.cli import main
+
+sys.exit(main())

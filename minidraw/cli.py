@@ -1,0 +1,391 @@
+"""The commands a person types. Exit status 0, 1 for what went wrong, 2 for a wrong command line, 130 for Ctrl-C."""
+
+import argparse
+import contextlib
+import json
+import math
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+import minidraw
+from minidraw import checkpoint, data
+from minidraw.backend import library
+from minidraw.errors import BadInput
+from minidraw.evaluate import evaluate
+from minidraw.presets import PRESETS
+from minidraw.runs import Run, images_of, new_folder
+
+
+def _number(kind, low, what):
+    def parse(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not low <= value < math.inf:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+        return value
+
+    return parse
+
+
+positive = _number(int, 1, "a whole number from 1 up")
+natural = _number(int, 0, "a whole number from 0 up")
+positive_real = _number(float, sys.float_info.min, "a positive number")
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="minidraw", description="DRAW, the network that draws, from scratch.")
+    parser.add_argument("--version", action="version", version=f"minidraw {minidraw.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name, run, summary, description=None):
+        sub = commands.add_parser(name, help=summary, description=description or summary[0].upper() + summary[1:] + ".")
+        sub.set_defaults(run=run)
+        return sub
+
+    def saved_run(sub):
+        sub.add_argument("folder", nargs="?", metavar="RUN", help="a run folder (default: the bundled model)")
+
+    def preset(sub, note=""):
+        choices = sub.add_argument
+        choices("--preset", choices=PRESETS, help=f"sizes and recipe (default: quick){note}")
+        choices("--no-attention", action="store_true", help="read and write whole images, eq. (17) and (18)")
+
+    def device(sub):
+        sub.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="NumPy or CuPy (default: cpu)")
+
+    def own_images(sub, default):
+        sub.add_argument(
+            "--data", metavar="PATH", help=f"your own images: IDX (plain or .gz), .npy or .npz (default: {default})"
+        )
+        sub.add_argument("--keep-grey", action="store_true", help="take grey values as they are: no binarising")
+
+    sub = command(
+        "train",
+        _train,
+        "train a model, or go on with one",
+        "Train a model into a new run folder, or go on with one. Ctrl-C stops and saves; --resume goes on.",
+    )
+    preset(sub)
+    sub.add_argument("--steps", type=positive, metavar="N", help="training steps in all (default: the preset's)")
+    sub.add_argument("--batch-size", type=positive, metavar="N", help="images a step (default: the preset's, 100)")
+    sub.add_argument(
+        "--learning-rate",
+        type=positive_real,
+        metavar="X",
+        help="Adam's step size at its height (default: the preset's)",
+    )
+    sub.add_argument("--seed", type=natural, metavar="N", help="of all random numbers of the run (default: 0)")
+    device(sub)
+    own_images(sub, "the bundled MNIST")
+    sub.add_argument("--out", metavar="RUN", help="the new run folder (default: runs/PRESET-1, -2, ...)")
+    sub.add_argument("--resume", metavar="RUN", help="go on with this run; only --steps and --device go with it")
+
+    sub = command("sample", _sample, "draw new images from the prior, as pictures")
+    saved_run(sub)
+    sub.add_argument("--count", type=positive, default=36, metavar="N", help="how many (default: 36)")
+    sub.add_argument("--seed", type=natural, default=0, metavar="N", help="which ones (default: 0)")
+    sub.add_argument("--out", metavar="FOLDER", help="for the pictures (default: pictures/sample-1, -2, ...)")
+
+    sub = command("reconstruct", _reconstruct, "images beside their reconstructions, where it looked, where it wrote")
+    saved_run(sub)
+    own_images(sub, "the run's test images")
+    sub.add_argument("--out", metavar="FOLDER", help="for the pictures (default: pictures/reconstruct-1, -2, ...)")
+
+    sub = command("evaluate", _evaluate, "the bound, in nats, on the test images")
+    saved_run(sub)
+    sub.add_argument(
+        "--samples",
+        type=positive,
+        default=1,
+        metavar="K",
+        help="drawings of each image; from 2 on also importance-weighted (default: 1)",
+    )
+    own_images(sub, "the run's test images")
+    device(sub)
+    sub.add_argument("--json", action="store_true", help="print one JSON object")
+
+    command("gradcheck", _gradcheck, "check every hand-derived gradient against differences and the complex step")
+
+    sub = command("params", _params, "names and shapes of a model's parameters")
+    saved_run(sub)
+    preset(sub, "; instead of RUN")
+
+    sub = command("data", None, "the bundled images")
+    actions = sub.add_subparsers(dest="action", required=True, metavar="ACTION")
+    sub = actions.add_parser(
+        "build",
+        help="rebuild the bundled file from the four IDX files",
+        description="Rebuild the bundled MNIST file from the four original IDX files and compare the two.",
+    )
+    sub.add_argument("folder", metavar="FOLDER", help="where the IDX files are")
+    sub.add_argument("--out", default="mnist.npz", metavar="FILE", help="the file to write (default: mnist.npz)")
+    sub.set_defaults(run=_build)
+    return parser
+
+
+def _train(args, parser):
+    xp = library(args.device)
+    if args.resume is not None:
+        for option in ("preset", "batch_size", "learning_rate", "seed", "data", "out", "no_attention", "keep_grey"):
+            if getattr(args, option) not in (None, False):
+                parser.error(f"--{option.replace('_', '-')} cannot be changed with --resume")
+        run = Run.resume(args.resume, args.steps, xp)
+    else:
+        run = _new_run(args, xp)
+    trainer = run.trainer
+    if trainer.step >= trainer.recipe.steps:
+        print(f"{run.folder} has done all of its {trainer.step} steps; --steps N goes on to step N")
+        return 0
+    print(f"training {trainer.model.config.number_of_parameters:,} parameters in {run.folder}")
+    stopped = _run_to_the_end(run)
+    if stopped:
+        print(f"stopped after {trainer.step} steps and saved; go on with: minidraw train --resume {run.folder}")
+        return 130
+    print(f"{run.folder / 'samples.png'}: digits from the prior; they should look handwritten")
+    print(f"{run.folder / 'loss.png'}: the bound falls, L_z rises as the latents are put to use")
+    print(f"next: minidraw sample {run.folder}, minidraw reconstruct {run.folder}, minidraw evaluate {run.folder}")
+    return 0
+
+
+def _new_run(args, xp):
+    name = args.preset or "quick"
+    config, recipe = PRESETS[name]
+    if args.no_attention:
+        config = replace(config, read_N=None, write_N=None)
+    if args.steps is not None:
+        recipe = replace(recipe, steps=args.steps, horizon=args.steps)
+    chosen = {key: getattr(args, key) for key in ("batch_size", "learning_rate", "seed")}
+    recipe = replace(recipe, binary=not args.keep_grey, **{k: v for k, v in chosen.items() if v is not None})
+    images = data.mnist() if args.data is None else data.load(args.data, recipe.binary)
+    config = replace(config, A=images.A, B=images.B, planes=images.planes)
+    folder = args.out or new_folder(f"runs/{name}{'-no-attention' * args.no_attention}")
+    return Run.new(folder, config, recipe, images, args.data, xp)
+
+
+def _run_to_the_end(run):
+    """Train under a progress bar; True if Ctrl-C stopped it, which happens between two steps, and saved."""
+    from tqdm import tqdm
+
+    stop = False
+
+    def ask_to_stop(*_):
+        nonlocal stop
+        stop = True
+
+    before = signal.signal(signal.SIGINT, ask_to_stop)
+    recent = None
+    total, done = run.trainer.recipe.steps, run.trainer.step
+    try:
+        with (
+            tqdm(total=total, initial=done, unit="step", dynamic_ncols=True, smoothing=0.1) as bar,
+            contextlib.closing(run.train()) as steps,
+        ):
+            for metrics in steps:
+                now = np.array([metrics.L_x, metrics.L_z])
+                recent = now if recent is None else 0.98 * recent + 0.02 * now
+                bar.set_postfix_str(
+                    f"L_x {recent[0]:.1f} L_z {recent[1]:.1f} bound {recent.sum():.1f} nats", refresh=False
+                )
+                bar.update()
+                if stop:
+                    break
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if stop:
+        run.save()
+    return stop and run.trainer.step < total
+
+
+def _load(folder, xp=np):
+    return checkpoint.load(checkpoint.BUNDLED if folder is None else Path(folder) / "checkpoint.npz", xp)
+
+
+def _test_images(args, saved):
+    """The test images that go with a checkpoint, or the held-out ones of --data; of the model's size."""
+    if args.keep_grey and args.data is None:
+        raise BadInput("--keep-grey goes with --data")
+    images = images_of({"data": args.data} if args.data else saved.about, not args.keep_grey)
+    config = saved.model.config
+    if (images.B, images.A, images.planes) != (config.B, config.A, config.planes):
+        raise BadInput(
+            f"the images are {images.B} x {images.A} with {images.planes} plane(s), but the model draws "
+            f"{config.B} x {config.A} with {config.planes}"
+        )
+    return images.test
+
+
+def _pictures(out, kind, figures):
+    """Save (name, figure, what to look for) into a folder, overwriting nothing, and say so."""
+    folder = Path(out) if out else new_folder(f"pictures/{kind}")
+    for name, _, _ in figures:
+        if (folder / name).exists():
+            raise BadInput(f"{folder / name} exists already: choose another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, figure, look in figures:
+        if name.endswith(".gif"):
+            figure.save(folder / name, writer="pillow", fps=5)
+        else:
+            figure.savefig(folder / name)
+        print(f"{folder / name}: {look}")
+
+
+def _sample(args, parser):
+    from minidraw import plots
+
+    model = _load(args.folder).model
+    drawing, N = model.sample(args.count, args.seed), model.config.write_N
+    few, windows = drawing.means[:, :6], drawing.write_windows
+    first = None if windows is None else windows[:, :6]
+    figures = [
+        (
+            "samples.png",
+            plots.grid(drawing.means[-1], "Samples from the prior"),
+            "new images, none copied from the data",
+        ),
+        (
+            "drawing.png",
+            plots.steps(few, first, N, title="The canvas, step by step"),
+            "each row a drawing; the rectangle is where it writes, a thicker line is a blurrier pen",
+        ),
+        (
+            "drawing.gif",
+            plots.animation(drawing.means[:, :16], None if windows is None else windows[:, :16], N),
+            "the same, moving",
+        ),
+    ]
+    if windows is not None:
+        patches = plots.white_patches(
+            first, N, model.config.A, model.config.B, "A white patch through the write filters"
+        )
+        figures.append(("white_patches.png", patches, "where each write reaches: dots far apart, or one blot"))
+    _pictures(args.out, "sample", figures)
+    return 0
+
+
+def _reconstruct(args, parser):
+    from minidraw import plots
+
+    saved = _load(args.folder)
+    model, config = saved.model, saved.model.config
+    x = _test_images(args, saved)[:10]
+    drawing, originals = model.reconstruct(x), config.as_images(x)
+    few = np.repeat(originals[None, :6], config.T, axis=0)
+
+    def first(windows):
+        return None if windows is None else windows[:, :6]
+
+    figures = [
+        (
+            "reconstructions.png",
+            plots.reconstructions(originals, drawing.means[-1]),
+            "test images above, drawn again below",
+        ),
+        (
+            "writing.png",
+            plots.steps(drawing.means[:, :6], first(drawing.write_windows), config.write_N, title="Where it writes"),
+            "the canvas and the write window at every step",
+        ),
+    ]
+    if drawing.read_windows is not None:
+        reading = plots.steps(few, first(drawing.read_windows), config.read_N, plots.READ, "Where it looks")
+        figures.append(("reading.png", reading, "the image and the read window at every step"))
+    by_step = plots.kl_by_step(
+        evaluate(model, _test_images(args, saved)[:500]).L_z_by_step, "When the drawing is decided"
+    )
+    figures.append(("kl_by_step.png", by_step, "the nats each step takes from the image, mean over 500 test images"))
+    _pictures(args.out, "reconstruct", figures)
+    return 0
+
+
+def _evaluate(args, parser):
+    from tqdm import tqdm
+
+    saved = _load(args.folder, library(args.device))
+    images = _test_images(args, saved)
+    result = evaluate(
+        saved.model,
+        images,
+        args.samples,
+        progress=lambda batches: tqdm(batches, unit="batch", leave=False, disable=None),
+    )
+    if args.json:
+        print(json.dumps(result._asdict()))
+        return 0
+    print(f"{result.images} test images, {result.samples} drawing(s) of each, nats an image")
+    print(f"bound            {result.bound:8.2f} +- {result.standard_error:.2f}   (an upper bound on -log p(x))")
+    print(f"  L_x            {result.L_x:8.2f}")
+    print(f"  L_z            {result.L_z:8.2f}")
+    print("  L_z by step    " + " ".join(f"{nats:.2f}" for nats in result.L_z_by_step))
+    if result.importance_weighted is not None:
+        error = result.importance_weighted_standard_error
+        print(
+            f"importance-weighted {result.importance_weighted:5.2f} +- {error:.2f}   (tighter, with K = {args.samples})"
+        )
+    return 0
+
+
+def _gradcheck(args, parser):
+    from minidraw import checks
+    from minidraw.gradcheck import COMPLEX_STEP_LIMIT, DIFFERENCES_LIMIT
+
+    print(f"{'op':30} {'input':15} {'differences':>12} {'complex step':>13}   worst relative errors")
+    failed = count = 0
+    for row in checks.run(checks.op_cases() + checks.model_cases()):
+        verdict = "" if row.passed else "   FAILED"
+        print(f"{row.op:30} {row.input:15} {row.differences:12.1e} {row.complex_step:13.1e}{verdict}")
+        failed, count = failed + (not row.passed), count + 1
+    limits = f"limits {DIFFERENCES_LIMIT:.0e} and {COMPLEX_STEP_LIMIT:.0e}"
+    print(f"{count - failed} of {count} gradients agree with both witnesses ({limits})")
+    return 1 if failed else 0
+
+
+def _params(args, parser):
+    if args.folder is not None and (args.preset or args.no_attention):
+        parser.error("RUN and --preset or --no-attention exclude each other")
+    if args.preset or args.no_attention:
+        config = PRESETS[args.preset or "quick"][0]
+        if args.no_attention:
+            config = replace(config, read_N=None, write_N=None)
+    else:
+        config = _load(args.folder).model.config
+    for name, shape in config.shapes.items():
+        print(f"{name:16} {shape}")
+    print(f"{config.number_of_parameters:,} parameters")
+    return 0
+
+
+def _build(args, parser):
+    if Path(args.out).exists():
+        raise BadInput(f"{args.out} exists already: choose another --out")
+    arrays = data.build_mnist(args.folder)
+    checkpoint.write_atomically(args.out, lambda file: np.savez_compressed(file, **arrays))
+    with np.load(data.BUNDLED, allow_pickle=False) as bundled:
+        same = sorted(bundled.files) == sorted(arrays) and all(
+            np.array_equal(arrays[name], bundled[name]) for name in arrays
+        )
+    print(f"{args.out}: {'equal to' if same else 'DIFFERENT from'} the bundled file in every array")
+    return 0 if same else 1
+
+
+def main(argv=None):
+    """Run one command; returns the exit status."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    try:
+        return args.run(args, parser)
+    except BadInput as error:
+        message = str(error)
+    except BrokenPipeError:
+        return 1
+    except OSError as error:
+        message = f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")
+    except KeyboardInterrupt:
+        return 130
+    print(f"minidraw: {message}", file=sys.stderr)
+    return 1
