@@ -220,51 +220,59 @@ def _test_images(args, saved):
     return images.test
 
 
-def _pictures(out, kind, figures):
-    """Save (name, figure, what to look for) into a folder, overwriting nothing, and say so."""
+def _pictures(out, kind, pictures):
+    """Make and save (name, function that makes the figure, what to look for in it), overwriting nothing."""
     folder = Path(out) if out else new_folder(f"pictures/{kind}")
-    for name, _, _ in figures:
+    for name, _, _ in pictures:
         if (folder / name).exists():
             raise BadInput(f"{folder / name} exists already: choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
-    for name, figure, look in figures:
+    for name, make, look in pictures:
         if name.endswith(".gif"):
-            figure.save(folder / name, writer="pillow", fps=5)
+            make().save(folder / name, writer="pillow", fps=5)
         else:
-            figure.savefig(folder / name)
+            make().savefig(folder / name)
         print(f"{folder / name}: {look}")
+
+
+def _first(windows, count):
+    """The windows of the first `count` images; None where there is no attention."""
+    return None if windows is None else windows[:, :count]
 
 
 def _sample(args, parser):
     from minidraw import plots
 
     model = _load(args.folder).model
-    drawing, N = model.sample(args.count, args.seed), model.config.write_N
-    few, windows = drawing.means[:, :6], drawing.write_windows
-    first = None if windows is None else windows[:, :6]
-    figures = [
+    config, drawing = model.config, model.sample(args.count, args.seed)
+    means, windows = drawing.means, drawing.write_windows
+    pictures = [
         (
             "samples.png",
-            plots.grid(drawing.means[-1], "Samples from the prior"),
+            lambda: plots.grid(means[-1], "Samples from the prior"),
             "new images, none copied from the data",
         ),
         (
             "drawing.png",
-            plots.steps(few, first, N, title="The canvas, step by step"),
+            lambda: plots.steps(means[:, :6], _first(windows, 6), config.write_N, title="The canvas, step by step"),
             "each row a drawing; the rectangle is where it writes, a thicker line is a blurrier pen",
         ),
         (
             "drawing.gif",
-            plots.animation(drawing.means[:, :16], None if windows is None else windows[:, :16], N),
+            lambda: plots.animation(means[:, :16], _first(windows, 16), config.write_N),
             "the same, moving",
         ),
     ]
     if windows is not None:
-        patches = plots.white_patches(
-            first, N, model.config.A, model.config.B, "A white patch through the write filters"
+        title = "A white patch through the write filters"
+        pictures.append(
+            (
+                "white_patches.png",
+                lambda: plots.white_patches(windows[:, :6], config.write_N, config.A, config.B, title),
+                "where each write reaches: dots far apart, or one blot",
+            )
         )
-        figures.append(("white_patches.png", patches, "where each write reaches: dots far apart, or one blot"))
-    _pictures(args.out, "sample", figures)
+    _pictures(args.out, "sample", pictures)
     return 0
 
 
@@ -273,33 +281,38 @@ def _reconstruct(args, parser):
 
     saved = _load(args.folder)
     model, config = saved.model, saved.model.config
-    x = _test_images(args, saved)[:10]
-    drawing, originals = model.reconstruct(x), config.as_images(x)
-    few = np.repeat(originals[None, :6], config.T, axis=0)
-
-    def first(windows):
-        return None if windows is None else windows[:, :6]
-
-    figures = [
+    test = _test_images(args, saved)
+    drawing, originals = model.reconstruct(test[:10]), config.as_images(test[:10])
+    L_z_by_step = evaluate(model, test[:500]).L_z_by_step
+    pictures = [
         (
             "reconstructions.png",
-            plots.reconstructions(originals, drawing.means[-1]),
+            lambda: plots.reconstructions(originals, drawing.means[-1]),
             "test images above, drawn again below",
         ),
         (
             "writing.png",
-            plots.steps(drawing.means[:, :6], first(drawing.write_windows), config.write_N, title="Where it writes"),
+            lambda: plots.steps(
+                drawing.means[:, :6], _first(drawing.write_windows, 6), config.write_N, title="Where it writes"
+            ),
             "the canvas and the write window at every step",
+        ),
+        (
+            "kl_by_step.png",
+            lambda: plots.kl_by_step(L_z_by_step, "When the drawing is decided"),
+            "the nats each step takes from the image, mean over the first 500 test images",
         ),
     ]
     if drawing.read_windows is not None:
-        reading = plots.steps(few, first(drawing.read_windows), config.read_N, plots.READ, "Where it looks")
-        figures.append(("reading.png", reading, "the image and the read window at every step"))
-    by_step = plots.kl_by_step(
-        evaluate(model, _test_images(args, saved)[:500]).L_z_by_step, "When the drawing is decided"
-    )
-    figures.append(("kl_by_step.png", by_step, "the nats each step takes from the image, mean over 500 test images"))
-    _pictures(args.out, "reconstruct", figures)
+        images = np.repeat(originals[None, :6], config.T, axis=0)
+        pictures.append(
+            (
+                "reading.png",
+                lambda: plots.steps(images, drawing.read_windows[:, :6], config.read_N, plots.READ, "Where it looks"),
+                "the image and the read window at every step",
+            )
+        )
+    _pictures(args.out, "reconstruct", pictures)
     return 0
 
 

@@ -4,6 +4,7 @@ MNIST: Y. LeCun, C. Cortes, C. J. C. Burges, http://yann.lecun.com/exdb/mnist/, 
 """
 
 import gzip
+import math
 import os
 import zipfile
 import zlib
@@ -81,10 +82,13 @@ def read_idx(path):
         raise BadInput(f"{path}: not an IDX file of bytes (it must begin with 00 00 08)")
     dimensions = content[3]
     start = 4 + 4 * dimensions
+    if len(content) < start:
+        raise BadInput(f"{path}: truncated: it ends within its header")
     shape = tuple(int(size) for size in np.frombuffer(content[4:start], ">u4"))
-    expected = int(np.prod(shape)) if len(shape) == dimensions else start
-    if len(content) - start != expected:
-        raise BadInput(f"{path}: truncated or damaged: {len(content) - start} bytes of data where {expected} belong")
+    if len(content) - start != math.prod(shape):
+        raise BadInput(
+            f"{path}: truncated or damaged: {len(content) - start} bytes of data where {math.prod(shape)} belong"
+        )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 

@@ -1,0 +1,43 @@
+"""Adam and the clip."""
+
+import numpy as np
+import pytest
+
+from minidraw.adam import Adam, clip
+
+
+def test_the_first_step_is_the_learning_rate_times_the_sign(rng):
+    p, g = rng.standard_normal(5), rng.standard_normal(5) * [1e-3, 1, 10, 1e3, 1]
+    before = p.copy()
+    Adam([p]).step([g], 0.1)
+    np.testing.assert_allclose(p, before - 0.1 * np.sign(g), rtol=0, atol=1e-4)
+
+
+def test_algorithm_1_written_out(rng):
+    """Kingma & Ba, Algorithm 1, with numbers; eps stands outside the root."""
+    p = rng.standard_normal(3)
+    want, m, v = p.copy(), 0, 0
+    adam = Adam([p], eps=1e-2)  # large, so that its place shows
+    for t in range(1, 6):
+        g = rng.standard_normal(3)
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        want = want - 0.05 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-2)
+        adam.step([g], 0.05)
+    np.testing.assert_allclose(p, want, rtol=1e-13)
+
+
+def test_the_clip_keeps_the_direction():
+    gradients = [np.array([3.0, 0.0]), np.array([[4.0]])]
+    clipped, norm = clip(gradients, 1.0)
+    assert norm == 5
+    np.testing.assert_allclose(np.concatenate([g.ravel() for g in clipped]), [0.6, 0, 0.8], rtol=1e-10)
+
+
+def test_a_small_gradient_is_left_alone():
+    clipped, norm = clip([np.array([0.3, 0.4])], 5.0)
+    assert clipped[0].tolist() == [0.3, 0.4] and norm == pytest.approx(0.5)
+
+
+def test_an_infinite_gradient_shows_in_the_norm():
+    with np.errstate(invalid="ignore"):
+        assert not np.isfinite(clip([np.array([np.inf, 1.0])], 5.0)[1])

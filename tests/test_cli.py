@@ -1,0 +1,238 @@
+"""The commands, as a person types them."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from minidraw import cli, data, gradcheck
+from minidraw.presets import PRESETS
+
+
+@pytest.fixture
+def run(capsys, tmp_path, monkeypatch):
+    """Run a command in an empty folder: (status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        try:
+            status = cli.main([str(a) for a in arguments])
+        except SystemExit as exit:
+            status = exit.code
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return status, out, err
+
+    return run
+
+
+@pytest.fixture
+def trained(run, small_images):
+    """A run folder with three steps in it."""
+    status, out, _ = run("train", "--data", small_images, "--batch-size", 10, "--steps", 3)
+    assert status == 0 and "runs/quick-1" in out.replace("\\", "/")
+    return "runs/quick-1"
+
+
+def paths(out):
+    return [line.partition(": ")[0] for line in out.splitlines() if ".png" in line or ".gif" in line]
+
+
+def test_the_bundled_model_draws(run):
+    status, out, _ = run("sample", "--count", 5)
+    assert status == 0
+    assert [p.replace("\\", "/").rpartition("/")[2] for p in paths(out)] == [
+        "samples.png",
+        "drawing.png",
+        "drawing.gif",
+        "white_patches.png",
+    ]
+    status, again, _ = run("sample", "--count", 5)
+    assert "sample-2" in again and "sample-1" not in again
+    for one, two in zip(paths(out), paths(again), strict=True):  # one seed, one picture
+        assert open(one, "rb").read() == open(two, "rb").read()
+
+
+def test_the_bundled_model_reconstructs(run):
+    status, out, _ = run("reconstruct", "--out", "here")
+    assert status == 0 and len(paths(out)) == 4
+    status, _, err = run("reconstruct", "--out", "here")
+    assert status == 1 and "exists already" in err
+
+
+def test_the_life_of_a_run(run, trained, small_images):
+    assert run("sample", trained, "--count", 2)[0] == 0
+    assert run("reconstruct", trained)[0] == 0
+    status, out, _ = run("evaluate", trained, "--samples", 3, "--json")
+    result = json.loads(out)
+    assert status == 0 and result["images"] == 6 and result["importance_weighted"] < result["bound"]
+    assert len(result["L_z_by_step"]) == 10
+    status, out, _ = run("evaluate", trained)
+    assert status == 0 and "bound" in out and "upper bound" in out
+    status, out, _ = run("train", "--resume", trained)
+    assert status == 0 and "done all of its 3 steps" in out
+    assert run("train", "--resume", trained, "--steps", 5)[0] == 0
+    assert len(trained_lines(trained)) == 5
+
+
+def trained_lines(folder):
+    with open(f"{folder}/metrics.jsonl", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def test_without_attention(run, small_images):
+    status, out, _ = run("train", "--no-attention", "--data", small_images, "--batch-size", 10, "--steps", 2)
+    assert status == 0
+    folder = "runs/quick-no-attention-1"
+    assert len(paths(run("sample", folder)[1])) == 3 and len(paths(run("reconstruct", folder)[1])) == 3
+
+
+def test_grey_images_may_stay_grey(run, small_images):
+    options = ("--data", small_images, "--batch-size", 10, "--steps", 2)
+    assert run("train", "--keep-grey", *options)[0] == 0
+    assert run("train", "--resume", "runs/quick-1", "--steps", 3)[0] == 0
+
+
+def test_params_lists_the_blogs_variables(run):
+    status, out, _ = run("params", "--preset", "blog")
+    lines = out.splitlines()
+    assert status == 0 and len(lines) == 15 and lines[2].split(maxsplit=1) == ["encoder/w", "(562, 1024)"]
+    assert run("params")[1] == out  # the bundled model is the blog's
+    assert "read/w" not in run("params", "--preset", "blog", "--no-attention")[1]
+
+
+def test_gradcheck_reports_failure_by_its_status(run, monkeypatch):
+    from minidraw import checks
+
+    few = checks.op_cases()[:3]
+    monkeypatch.setattr(checks, "op_cases", lambda: few)
+    monkeypatch.setattr(checks, "model_cases", lambda: [])
+    status, out, _ = run("gradcheck")
+    assert status == 0 and re.search(r"6 of 6 gradients agree", out) and "complex step" in out
+    monkeypatch.setattr(gradcheck, "COMPLEX_STEP_LIMIT", -1)
+    status, out, _ = run("gradcheck")
+    assert status == 1 and "FAILED" in out
+
+
+def test_data_build(run, tmp_path, rng):
+    from test_data import idx
+
+    for split, count in (("train", 10_010), ("test", 20)):
+        names = data.IDX_FILES[split]
+        (tmp_path / names[0]).write_bytes(idx(rng.integers(0, 256, (count, 28, 28)).astype(np.uint8)))
+        (tmp_path / names[1]).write_bytes(idx(np.zeros(count, np.uint8)))
+    status, out, _ = run("data", "build", tmp_path, "--out", "built.npz")
+    assert status == 1 and "DIFFERENT" in out  # these are not MNIST's images
+    assert run("data", "build", tmp_path, "--out", "built.npz")[0] == 1  # exists already
+    status, _, err = run("data", "build", tmp_path / "nowhere")
+    assert status == 1 and "No such file" in err
+
+
+USAGE = [
+    ["train", "--preset", "huge"],
+    ["train", "--stepz", "3"],
+    ["train", "--steps", "0"],
+    ["train", "--steps", "many"],
+    ["train", "--learning-rate", "-1"],
+    ["train", "--learning-rate", "nan"],
+    ["train", "--seed", "-1"],
+    ["train", "--resume", "runs/x", "--seed", "1"],
+    ["train", "--resume", "runs/x", "--keep-grey"],
+    ["sample", "--count", "0"],
+    ["params", "runs/x", "--preset", "blog"],
+    ["sing"],
+    [],
+]
+
+
+@pytest.mark.parametrize("arguments", USAGE, ids=" ".join)
+def test_wrong_command_lines_exit_with_2(run, arguments):
+    status, _, err = run(*arguments)
+    assert status == 2 and "error:" in err
+
+
+def test_what_goes_wrong_gets_one_line_and_status_1(run, trained, small_images, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    np.save("large.npy", np.zeros((20, 9, 9)))
+    np.save("bright.npy", np.full((20, 6, 5), 1.5))
+    cases = {
+        ("sample", "runs/none"): "no such file",
+        ("evaluate", "."): "no such file",
+        ("train", "--data", "none.npy"): "none.npy",
+        ("train", "--data", "bright.npy"): "floats must lie in",
+        ("train", "--data", small_images): "batch size 100 exceeds",
+        ("evaluate", trained, "--data", "large.npy"): "9 x 9 .* draws 6 x 5",
+        ("reconstruct", trained, "--keep-grey"): "goes with --data",
+        ("train", "--resume", "runs/none"): "no such file",
+        ("train", "--out", trained): "exists already",
+        ("train", "--out", "file/run"): "file",
+        ("sample", "--out", "file/pictures"): "file",
+    }
+    for arguments, message in cases.items():
+        status, _, err = run(*arguments)
+        assert status == 1, arguments
+        assert re.search(message, err) and err.count("\n") == 1, (arguments, err)
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["quick-1"]  # and no half-made run
+
+
+def test_a_gpu_where_there_is_none(run):
+    try:
+        import cupy
+
+        cupy.cuda.runtime.getDeviceCount()
+    except Exception:
+        status, _, err = run("train", "--device", "gpu")
+        assert status == 1 and "--device cpu" in err and err.count("\n") == 1
+    else:
+        pytest.skip("there is a GPU here")
+
+
+def test_divergence_is_one_line_and_the_checkpoint_stays(run, small_images):
+    arguments = ("train", "--data", small_images, "--batch-size", 10, "--steps", 300, "--learning-rate", "1e6")
+    with np.errstate(all="ignore"):
+        status, _, err = run(*arguments)
+    assert status == 1 and "training diverged at step" in err.splitlines()[-1]
+    assert run("sample", "runs/quick-1")[0] == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be sent Ctrl-C alone on Windows")
+def test_ctrl_c_saves_and_says_how_to_go_on(small_images, tmp_path):
+    command = [sys.executable, "-m", "minidraw", "train", "--data", str(small_images), "--batch-size", "10"]
+    process = subprocess.Popen(
+        [*command, "--steps", "100000"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    metrics = tmp_path / "runs" / "quick-1" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.05)  # a full buffer of lines has been written
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in err
+    step = int(re.search(r"stopped after (\d+) steps", out).group(1))
+    assert "minidraw train --resume runs/quick-1" in out
+    lines = metrics.read_text(encoding="utf-8").splitlines()
+    assert json.loads(lines[-1])["step"] == step
+
+
+def test_help_names_every_option_and_its_default(run):
+    for name in ("train", "sample", "reconstruct", "evaluate", "gradcheck", "params", "data"):
+        status, out, _ = run(name, "--help")
+        assert status == 0
+    help_text = run("train", "--help")[1]
+    for option in ("--preset", "--steps", "--batch-size", "--learning-rate", "--seed", "--device", "--data", "--out"):
+        assert option in help_text
+    assert help_text.count("default") >= 8
+
+
+def test_the_presets_are_the_papers_and_the_blogs():
+    blog, recipe = PRESETS["blog"]
+    assert (blog.T, blog.read_N, blog.write_N, blog.z_size, blog.enc_size, blog.dec_size) == (10, 5, 5, 10, 256, 256)
+    assert (recipe.steps, recipe.batch_size) == (10_000, 100) and not blog.learned_start
+    paper, _ = PRESETS["paper"]
+    assert (paper.T, paper.read_N, paper.write_N, paper.z_size, paper.enc_size) == (64, 2, 5, 100, 256)
+    assert paper.learned_start

@@ -1,0 +1,73 @@
+"""The plan of the house: imports point down, and only one room knows of the GPU."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import minidraw
+
+ROOT = Path(minidraw.__file__).parent
+FLOORS = [  # a room may import from the floors below it
+    ["__main__"],
+    ["cli"],
+    ["__init__"],
+    ["runs", "presets"],
+    ["plots", "evaluate", "checkpoint"],
+    ["train"],
+    ["data", "checks"],
+    ["draw", "adam"],
+    ["ops.affine", "ops.lstm", "ops.latent", "ops.bernoulli", "ops.attention", "ops.__init__"],
+    ["ops.elementwise"],
+    ["gradcheck", "autodiff"],
+    ["backend"],
+    ["errors"],
+]
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+PACKAGES = {"": "__init__", "ops": "ops.__init__"}
+
+
+def rooms():
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in ROOT.rglob("*.py")}
+
+
+def imports(path):
+    """The rooms that a file imports from."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    for name in names:
+        if name.split(".")[0] == "minidraw":
+            inner = name.partition(".")[2]
+            inner = PACKAGES.get(inner, inner)
+            if inner in FLOOR:
+                yield inner
+
+
+def test_every_room_is_on_the_plan():
+    assert set(rooms()) == set(FLOOR)
+
+
+def test_imports_point_down():
+    for room, path in rooms().items():
+        for used in imports(path):
+            if used == "__init__" or {room, used} <= {"ops.__init__", *FLOORS[8]}:
+                continue
+            assert FLOOR[used] > FLOOR[room], f"{room} imports {used}, which is not below it"
+
+
+def test_only_the_backend_names_cupy():
+    for room, path in rooms().items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        words = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        words |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        assert ("cupy" in words) == (room == "backend"), room
+
+
+def test_importing_minidraw_leaves_matplotlib_alone():
+    """It is most of what an import would cost."""
+    code = "import sys, minidraw, minidraw.cli; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
