@@ -15,13 +15,11 @@ def clip(gradients, largest):
     """Scale all `gradients` by one factor so that their global norm is at most `largest`: (gradients, norm).
 
     One factor for all keeps the direction of the step; a norm for each tensor would turn it.
-    `norm` is the one before clipping, a 0-d array. The gradients are scaled in place.
+    `norm` is the one before clipping, a 0-d array. The result is in new arrays.
     """
     norm = global_norm(gradients)
     factor = array_module(norm).minimum(1, largest / (norm + 1e-12))
-    for g in gradients:
-        g *= factor
-    return gradients, norm
+    return [g * factor for g in gradients], norm
 
 
 class Adam:

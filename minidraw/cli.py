@@ -250,7 +250,7 @@ def _sample(args, parser):
         (
             "samples.png",
             lambda: plots.grid(means[-1], "Samples from the prior"),
-            "new images, none copied from the data",
+            "new digits, made from noise alone",
         ),
         (
             "drawing.png",

@@ -138,7 +138,7 @@ class Draw:
         return states
 
     def _read(self, x, x_hat, h_dec):
-        """r_t (batch, 2 * planes * N^2) and the window it was read through, (4): by (27), or (17) without attention."""
+        """Eq. (4): r_t (batch, 2 * planes * N^2), by (27), or (17) without attention; and the window read through."""
         config, images = self.config, concat(x, x_hat)
         if config.read_N is None:
             return images, None
@@ -146,7 +146,7 @@ class Draw:
         return read(images, *filterbank(window, N=config.read_N, A=config.A, B=config.B)), window
 
     def _write(self, h_dec):
-        """What is added to the canvas, and the window it was written through: (28, 29), or (18) without attention."""
+        """What (8) adds to the canvas, by (28, 29), or by (18) without attention; and the window written through."""
         config = self.config
         if config.write_N is None:
             return self._affine("write", h_dec), None
@@ -163,7 +163,8 @@ class Draw:
     def infer(self, x, noise):
         """Look at `x` and draw it: a Glimpse for every t = 1..T, the training half and the drawing half together.
 
-        x (batch, pixels) in [0, 1]; noise (T, batch, Z) from N(0, 1), fresh for every t.
+        x (batch, pixels) in [0, 1]; noise (T, batch, Z) from N(0, 1), fresh for every t, of which
+        there are as many as noise has.
         """
         c, h_enc, cell_enc, h_dec, cell_dec = self._start(len(x), "c", "h_enc", "cell_enc", "h_dec", "cell_dec")
         for noise_t in noise:

@@ -35,11 +35,10 @@ def test_diamonds_are_visited_once_in_creation_order():
 
         return a + b, back
 
-    x = Tensor(np.array(1.0))
+    x = first = Tensor(np.array(1.0))
     for _ in range(30):  # 2^30 paths, 30 nodes
-        x_next = step(x, x)
-        x_first, x = x if _ == 0 else x_first, x_next
-    assert backward(x, [x_first])[0] == 2.0**30
+        x = step(x, x)
+    assert backward(x, [first])[0] == 2.0**30
     assert len(visits) == 30
 
 

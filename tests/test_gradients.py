@@ -126,3 +126,10 @@ def test_a_reference_of_zeros_checks_nothing(rng):
 def test_data_must_have_no_gradient(rng):
     with pytest.raises(ValueError, match="input 1 is data"):
         gradcheck.check(wrong(lambda a, b, dy: (dy * b, dy * a)), [rng.random(3), rng.random(3)], ["a", None], rng, "p")
+
+
+def test_no_mutant_of_a_backward_survives():
+    """Every backward, changed in one place at a time: the checks notice, or the change is shown to be none."""
+    import mutants
+
+    assert mutants.survivors() == []

@@ -1,0 +1,369 @@
+"""Small faults put into every hand-written backward, one at a time: do the gradient checks notice each of them?
+
+    python tests/mutants.py [--verbose]
+
+A mutant is a copy of an op with one change in its backward: an operator, a sign, a factor, a
+term, a constant, a name or a call. It is caught if a gradient of a case in `minidraw.checks`
+fails, has the wrong shape, or is missing, or if the backward raises. A survivor is either
+explained in EQUIVALENT, for it computes the same gradient, or a gap in the checks.
+
+Only the backward differs from the op, so the two witnesses are computed once for a case.
+"""
+
+import argparse
+import ast
+import importlib
+import inspect
+import sys
+import types
+import warnings
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from minidraw import backend, checks, gradcheck
+
+MODULES = ("affine", "lstm", "latent", "bernoulli", "attention", "elementwise")
+
+OPERATORS = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.MatMult: ast.Mult,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+}
+FUNCTIONS = {
+    "multiply": ("divide", "add"),
+    "zeros_like": ("ones_like", "empty_like"),
+    "empty_like": ("zeros_like", "ones_like"),
+}
+
+OVERWRITTEN = "Every column is written before any is read, so what the new array holds does not matter."
+NO_PIXELS = "Only where the shorter side has no pixels is dF not overwritten; there F is 0, and so is dF F."
+SAME_SHAPE = "The array named has the shape (batch, 2, N, pixels) and the dtype of F; zeros_like takes no more from it."
+ANY_NEGATIVE = "reshape infers the one dimension that is negative, whichever negative number stands there."
+SAME_LIBRARY = "dy belongs to the same array library as a."
+
+# (op, the mutated statement) -> why its gradient is the same for every input
+EQUIVALENT = {
+    ("lstm", "da = -xp.empty_like(a)"): OVERWRITTEN,
+    ("lstm", "da = xp.zeros_like(a)"): OVERWRITTEN,
+    ("lstm", "da = xp.ones_like(a)"): OVERWRITTEN,
+    ("filterbank", "dF = -xp.zeros_like(F)"): NO_PIXELS,
+    ("filterbank", "dF = xp.ones_like(F)"): NO_PIXELS,
+    ("filterbank", "dF = xp.zeros_like(distance)"): SAME_SHAPE,
+    ("filterbank", "dF = xp.zeros_like(exponent)"): SAME_SHAPE,
+    ("filterbank", "dp = -xp.empty_like(p)"): OVERWRITTEN,
+    ("filterbank", "dp = xp.zeros_like(p)"): OVERWRITTEN,
+    ("filterbank", "dp = xp.ones_like(p)"): OVERWRITTEN,
+    ("read", "drows = dnarrow.reshape(batch, -2, N)"): ANY_NEGATIVE,
+    ("write", "dstroke = dstroke.reshape(batch, -2, A)"): ANY_NEGATIVE,
+    ("write", "drows = (dstroke @ _T(F_x)).reshape(batch, -2, B, N)"): ANY_NEGATIVE,
+    ("sum", "dy = array_module(dy).expand_dims(dy, axis)"): SAME_LIBRARY,
+    ("sum", "return array_module(dy).broadcast_to(dy, a.shape)"): SAME_LIBRARY,
+}
+
+
+class Mutant(NamedTuple):
+    """One change in the backward of one op; `maths` is the changed op, bare."""
+
+    op: str
+    file: str
+    line: int
+    kind: str
+    original: str
+    mutated: str
+    maths: callable
+
+    @property
+    def reason(self):
+        """Why the mutant is equivalent, or None where nobody has explained it."""
+        return EQUIVALENT.get((self.op, self.mutated))
+
+    def __str__(self):
+        return f"{self.file}:{self.line}  {self.op}, {self.kind}:  {self.original}   ->   {self.mutated}"
+
+
+# The changes. A slot (container, key) is a place in the tree: container[key] is the node that stands there.
+
+
+def children(node):
+    """The slots of the nodes right below `node`."""
+    for field, child in ast.iter_fields(node):
+        container, keys = (child, range(len(child))) if isinstance(child, list) else (vars(node), [field])
+        for key in keys:
+            if isinstance(container[key], ast.AST):
+                yield container, key
+
+
+def slots(node, statement=None):
+    """Every slot below `node`, with the slot of the innermost statement around it."""
+    for container, key in children(node):
+        inner = (container, key) if isinstance(container[key], ast.stmt) else statement
+        yield inner, container, key
+        yield from slots(container[key], inner)
+
+
+def signed(container, key):
+    """The slots of the arrays that make up an expression: what a wrong sign would be in front of."""
+    node = container[key]
+    if isinstance(node, ast.Tuple):
+        for k in range(len(node.elts)):
+            yield from signed(node.elts, k)
+    elif isinstance(node, ast.Call) and ast.unparse(node.func) == "Outer":  # a pair of factors: not an array
+        yield from ((node.args, k) for k in range(len(node.args)))
+    elif not isinstance(node, ast.Constant | ast.List):
+        yield container, key
+
+
+def is_module(node):
+    """Whether an expression is an array library: `xp`, or `array_module(a)`."""
+    return ast.unparse(node).partition("(")[0] in ("xp", "array_module")
+
+
+def changes(container, key, names):
+    """The changes at one slot, as (kind, container, key, new node). `names` are those that a name may turn into."""
+
+    def change(kind, new):
+        return kind, container, key, new
+
+    node = container[key]
+    match node:
+        case ast.BinOp(left, operator, right):
+            yield change("operator", ast.BinOp(left, OPERATORS[type(operator)](), right))
+            kind = "term" if isinstance(operator, ast.Add | ast.Sub) else "factor"
+            yield change(kind, left)
+            yield change(kind, right)
+        case ast.AugAssign(target, operator, value):
+            yield change("operator", ast.AugAssign(target, OPERATORS[type(operator)](), value))
+            kind = "term" if isinstance(operator, ast.Add | ast.Sub) else "factor"
+            yield change(kind, ast.Pass())
+            yield change(kind, ast.Assign([target], value, lineno=node.lineno))
+        case ast.Compare(left, [operator], comparators):
+            yield change("operator", ast.Compare(left, [OPERATORS[type(operator)]()], comparators))
+        case ast.UnaryOp(ast.USub(), operand):
+            yield change("sign", operand)
+        case ast.Constant(bool(value)):
+            yield change("constant", ast.Constant(not value))
+        case ast.Constant(int(value)):
+            for other in (value - 1, value + 1) if value else (1,):
+                yield change("constant", ast.Constant(other))
+        case ast.Constant(float(value)):
+            yield change("constant", ast.Constant(2 * value))
+        case ast.Name(name, ast.Load()):
+            for other in names if name in names else ():
+                yield change("name", ast.Name(other, ast.Load()))
+        case ast.Call(function, arguments, keywords) if not is_module(node):
+            if isinstance(function, ast.Attribute) and not is_module(function.value):
+                yield change("call", function.value)  # a.sum() -> a
+            elif arguments:
+                yield change("call", arguments[0])  # xp.exp(a) -> a
+            for k in range(len(keywords)):
+                yield change("call", ast.Call(function, arguments, keywords[:k] + keywords[k + 1 :]))
+        case ast.Attribute(value, name, context) if name in FUNCTIONS:
+            for other in FUNCTIONS[name]:
+                yield change("call", ast.Attribute(value, other, context))
+
+    arrays = ()
+    match node:
+        case ast.Assign() | ast.AugAssign() | ast.Return():
+            arrays = signed(vars(node), "value")
+        case ast.Expr(ast.Call(_, arguments)):  # its result is put somewhere, by out= for example
+            arrays = ((arguments, k) for k in range(len(arguments)))
+    for where, k in arrays:
+        yield "sign", where, k, ast.UnaryOp(ast.USub(), where[k])
+
+
+def bindings(function):
+    """The names that a function binds, with the first line that does: its arguments, and what it assigns."""
+    nested = {node for f in function.body if isinstance(f, ast.FunctionDef) for node in ast.walk(f)}
+    lines = {}
+    for node in ast.walk(function):
+        if node in nested:
+            continue
+        if isinstance(node, ast.arg):
+            lines[node.arg] = function.lineno
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            lines[node.id] = min(node.lineno, lines.get(node.id, node.lineno))
+    return lines
+
+
+# The mutants
+
+
+def array_module(array):
+    """The library's, but its `empty_like` gives NaNs: memory just freed may hold the very gradient that is missing."""
+    xp = backend.array_module(array)
+    if xp is not np:
+        return xp
+    return types.SimpleNamespace(**{**vars(np), "empty_like": lambda a: np.full_like(a, np.nan)})
+
+
+def first_line(node):
+    """One line of source: all of a statement, or the head of an `if` or a `for`."""
+    return ast.unparse(node).splitlines()[0]
+
+
+def mutants_of(op, module, file):
+    """Every different mutant of `op`, the definition of an op with a nested `backward`."""
+    (backward,) = (node for node in op.body if isinstance(node, ast.FunctionDef))
+    scope = {name: 0 for name in bindings(op) if name != "xp"} | bindings(backward)
+    seen = {ast.unparse(backward)}
+    for statement, container, key in list(slots(ast.Module(backward.body, []))):
+        holder, place = statement
+        line, original = holder[place].lineno, first_line(holder[place])
+        names = [name for name, bound in scope.items() if bound < line]
+        for kind, where, k, new in list(changes(container, key, names)):
+            old, where[k] = where[k], new
+            source = ast.unparse(backward)
+            if source not in seen:
+                seen.add(source)
+                namespace = {**vars(module), "array_module": array_module}
+                tree = ast.fix_missing_locations(ast.Module([op], []))
+                exec(compile(tree, "mutant", "exec"), namespace)
+                mutated = first_line(holder[place])
+                yield Mutant(op.name, file, line, kind, original, mutated, namespace[op.name].maths)
+            where[k] = old
+
+
+def ops_with_backward():
+    """Every op as (its definition, its module, its file)."""
+    for name in MODULES:
+        module = importlib.import_module(f"minidraw.ops.{name}")
+        file = f"minidraw/ops/{name}.py"
+        for node in ast.parse(inspect.getsource(module)).body:
+            if isinstance(node, ast.FunctionDef) and hasattr(getattr(module, node.name), "maths"):
+                yield node, module, file
+
+
+# The checks
+
+
+def as_tuple(value):
+    return value if isinstance(value, tuple) else (value,)
+
+
+def witnesses(case, inputs, cotangents):
+    """For every input of a case its gradient by (differences, complex step), or None for data."""
+    maths = partial(case.maths, **case.settings)
+
+    def f(*moved):
+        return as_tuple(maths(*moved)[0])
+
+    both = gradcheck.differences, gradcheck.complex_step
+    return [
+        None if name is None else [witness(f, inputs, k, cotangents) for witness in both]
+        for k, name in enumerate(case.names)
+    ]
+
+
+class Reference:
+    """A case with its cotangents and its two witnesses, against which any backward can be held."""
+
+    def __init__(self, case, cotangents):
+        self.case = case
+        self.cotangents = cotangents
+        self.wanted = witnesses(case, case.inputs, cotangents)
+
+    def passes(self, maths):
+        """Whether the gradients of `maths` pass, as in `gradcheck.check`; what that raises, this raises."""
+        case = self.case
+        inputs, cotangents = [i.copy() for i in case.inputs], [c.copy() for c in self.cotangents]
+        gradients = as_tuple(maths(*inputs, **case.settings)[1](*cotangents))
+        wanted = self.wanted
+        pairs = zip(inputs + cotangents, case.inputs + self.cotangents, strict=True)
+        if not all(np.array_equal(now, before) for now, before in pairs):
+            wanted = witnesses(case, inputs, cotangents)  # the backward wrote into what it was given
+        for name, gradient, want in zip(case.names, gradients, wanted, strict=True):
+            if (gradient is None) != (want is None):
+                return False
+            if want is None:
+                continue
+            gradient = gradient.dense() if hasattr(gradient, "dense") else gradient
+            errors = [gradcheck.relative_error(gradient, w) for w in want]
+            if not gradcheck.Row(case.label, name, *errors).passed:
+                return False
+        return True
+
+
+def references(maths):
+    """The References of the cases of a bare op, with the cotangents of `checks.run`."""
+    rng = np.random.default_rng(checks.SEED)
+    found = []
+    for case in checks.op_cases():
+        value, _ = case.maths(*case.inputs, **case.settings)
+        cotangents = [rng.standard_normal(output.shape) for output in as_tuple(value)]
+        if case.maths is maths:
+            found.append(Reference(case, cotangents))
+    return found
+
+
+def is_caught(maths, against):
+    """Whether any of the References `against` fails for the mutant `maths`."""
+    try:
+        return not all(reference.passes(maths) for reference in against)
+    except Exception:  # whatever the mutant raises, it is noticed
+        return True
+
+
+def judged(ops=None):
+    """Every mutant of the named ops (None: of all) with whether it is caught, op by op."""
+    known = list(ops_with_backward())
+    wanted = {op.name for op, _, _ in known} if ops is None else set(ops)
+    if not wanted <= {op.name for op, _, _ in known}:
+        raise ValueError(f"not all of {sorted(wanted)} are ops")  # or a misspelt name would leave no survivors
+    for op, module, file in known:
+        if op.name not in wanted:
+            continue
+        maths = getattr(module, op.name).maths
+        against = references(maths)
+        with warnings.catch_warnings(), np.errstate(all="ignore"):  # a mutant may divide by zero
+            warnings.simplefilter("ignore")
+            if not all(reference.passes(maths) for reference in against):
+                raise RuntimeError(f"{op.name} fails its own checks: its mutants would say nothing")
+            results = [(mutant, is_caught(mutant.maths, against)) for mutant in mutants_of(op, module, file)]
+        yield from results
+
+
+def survivors(ops=None):
+    """The mutants of the named ops (None: of all) that no check catches and EQUIVALENT does not explain."""
+    return [mutant for mutant, caught in judged(ops) if not caught and mutant.reason is None]
+
+
+# The command
+
+
+def main():
+    """Print a table, every survivor and the totals; the exit status is 1 if a survivor is not explained."""
+    parser = argparse.ArgumentParser(description="Mutate every backward; report what the gradient checks miss.")
+    parser.add_argument("--verbose", action="store_true", help="print every mutant")
+    verbose = parser.parse_args().verbose
+    columns = ("mutants", "caught", "equivalent", "surviving")
+    counts, left = {}, []
+    for mutant, caught in judged():
+        verdict = "caught" if caught else "surviving" if mutant.reason is None else "equivalent"
+        count = counts.setdefault(mutant.op, dict.fromkeys(columns, 0))
+        count["mutants"] += 1
+        count[verdict] += 1
+        if not caught:
+            left.append(mutant)
+        if verbose:
+            print(f"{verdict:10}  {mutant}", flush=True)
+
+    print(f"{'op':12}" + "".join(f"{name:>12}" for name in columns))
+    for op, count in counts.items():
+        print(f"{op:12}" + "".join(f"{count[name]:12}" for name in columns))
+    for mutant in left:
+        print(f"\n{mutant}\n    {mutant.reason or 'NOT EXPLAINED'}")
+    for op, mutated in sorted(EQUIVALENT.keys() - {(mutant.op, mutant.mutated) for mutant in left}):
+        print(f"\nEQUIVALENT explains what does not survive:  {op}:  {mutated}")
+    totals = {name: sum(count[name] for count in counts.values()) for name in columns}
+    print("\ntotals: " + ", ".join(f"{n} {name}" for name, n in totals.items()))
+    return 1 if totals["surviving"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
