@@ -92,7 +92,7 @@ def model_cases():
         "colour, learned start": Config(read_N=2, write_N=2, A=3, B=4, planes=3, learned_start=True, **small),
     }.items():
         rng = np.random.default_rng(SEED)
-        parameters = {name: 0.4 * rng.standard_normal(shape) for name, shape in config.shapes.items()}
+        parameters = {name: 0.7 * rng.standard_normal(shape) for name, shape in config.shapes.items()}
         x = rng.integers(0, 2, (2, config.pixels)).astype(float)
         noise = rng.standard_normal((config.T, 2, config.z_size))
         maths = partial(_bound, config, x, noise)
