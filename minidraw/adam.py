@@ -46,8 +46,12 @@ class Adam:
             m *= self.beta1
             m += (1 - self.beta1) * g
             v *= self.beta2
-            v += (1 - self.beta2) * (g * g)
-            root = xp.sqrt(v)
-            root *= correction2**-0.5
-            root += self.eps  # outside the root
-            p -= learning_rate / correction1 * (m / root)
+            scratch = g * g
+            scratch *= 1 - self.beta2
+            v += scratch
+            xp.sqrt(v, out=scratch)
+            scratch *= correction2**-0.5
+            scratch += self.eps  # outside the root
+            xp.divide(m, scratch, out=scratch)
+            scratch *= learning_rate / correction1
+            p -= scratch

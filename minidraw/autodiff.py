@@ -26,7 +26,7 @@ _recording = True
 
 
 class Tensor:
-    """An array, and the node of the tape that made it (None for a leaf or a constant)."""
+    """An array, and where it comes from: output number `output` of `node`; node is None for a leaf or a constant."""
 
     __slots__ = ("value", "node", "output")
 
@@ -39,24 +39,26 @@ class Tensor:
     def shape(self):
         return self.value.shape
 
+    @property
+    def origin(self):
+        """What a gradient is filed under. It does not hold the value: an array no backward needs is freed at once."""
+        return self if self.node is None else (self.node, self.output)
+
     def __repr__(self):
         return f"Tensor({self.value!r})"
 
 
 class Node:
-    """One recorded call of an op: what went in, how gradients go back, and when it was made."""
+    """One recorded call of an op: where its inputs came from, how gradients go back, and when it was made."""
 
     __slots__ = ("created", "name", "inputs", "backward", "outputs")
 
     def __init__(self, name, inputs, backward, outputs):
         self.created = next(_creation)
         self.name = name
-        self.inputs = inputs  # a Tensor, or None for a constant
+        self.inputs = [None if i is None else (i.origin, i.shape) for i in inputs]  # None for a constant
         self.backward = backward
         self.outputs = [(output.shape, output.dtype) for output in outputs]
-
-    def __lt__(self, other):
-        return self.created > other.created  # a heap of nodes gives the newest first
 
 
 class Outer:
@@ -114,16 +116,14 @@ def primitive(op):
 
     @functools.wraps(op)
     def lifted(*inputs, **settings):
-        arrays = [i.value if isinstance(i, Tensor) else i for i in inputs]
+        tensors = [i if isinstance(i, Tensor) else None for i in inputs]
+        arrays = [i if t is None else t.value for i, t in zip(inputs, tensors, strict=True)]
         value, backward = op(*arrays, **settings)
         several = isinstance(value, tuple)
         values = value if several else (value,)
-        node = None
-        if _recording:
-            tensors = tuple(i if isinstance(i, Tensor) else None for i in inputs)
-            if any(tensors):
-                node = Node(op.__name__, tensors, backward, values)
-        outputs = tuple(Tensor(v, node, k) for k, v in enumerate(values))
+        record = _recording and any(tensors)
+        node = Node(op.__name__, tensors, backward, values) if record else None
+        outputs = tuple([Tensor(v, node, k) for k, v in enumerate(values)])
         return outputs if several else outputs[0]
 
     lifted.maths = op
@@ -146,43 +146,39 @@ def backward(loss, parameters):
     if loss.value.size != 1:
         raise ValueError(f"backward starts at a scalar loss, not at shape {loss.shape}: take its mean or sum first")
     xp = array_module(loss.value)
-    wanted = {id(p): None for p in parameters}
-    pending = {}  # node -> the gradients of its outputs
-    newest_first = []
+    wanted = {parameter.origin for parameter in parameters}
+    known = {}  # origin -> the sum of the gradients found so far
+    newest_first, reached = [], set()  # a heap of (-created, node), and the nodes that are or were in it
 
-    def add(tensor, gradient):
-        if id(tensor) in wanted:
-            known = wanted[id(tensor)]
-            wanted[id(tensor)] = gradient if known is None else known + gradient
-        node = tensor.node
-        if node is None:
+    def add(origin, gradient):
+        node = origin[0] if isinstance(origin, tuple) else None
+        if node is None and origin not in wanted:
             return
-        if node not in pending:
-            pending[node] = [None] * len(node.outputs)
-            heapq.heappush(newest_first, node)
-        known = pending[node][tensor.output]
-        pending[node][tensor.output] = gradient if known is None else known + gradient
+        known[origin] = known[origin] + gradient if origin in known else gradient
+        if node is not None and node not in reached:
+            reached.add(node)
+            heapq.heappush(newest_first, (-node.created, node))
 
-    add(loss, xp.ones_like(loss.value))
+    def take(node, output, shape, dtype):
+        gradient = known.get((node, output)) if (node, output) in wanted else known.pop((node, output), None)
+        return xp.zeros(shape, dtype) if gradient is None else _dense(gradient)
+
+    add(loss.origin, xp.ones_like(loss.value))
     while newest_first:
-        node = heapq.heappop(newest_first)
+        _, node = heapq.heappop(newest_first)
         if node.backward is None:
             raise RuntimeError("backward ran through this graph before and freed it: compute the loss afresh")
-        gradients = node.backward(
-            *(
-                xp.zeros(shape, dtype) if gradient is None else _dense(gradient)
-                for gradient, (shape, dtype) in zip(pending.pop(node), node.outputs, strict=True)
-            )
-        )
+        gradients = node.backward(*[take(node, k, *output) for k, output in enumerate(node.outputs)])
         if not isinstance(gradients, tuple):
             gradients = (gradients,)
         if len(gradients) != len(node.inputs):
             raise ValueError(f"{node.name}: backward gave {len(gradients)} gradients for {len(node.inputs)} inputs")
-        for tensor, gradient in zip(node.inputs, gradients, strict=True):
-            if tensor is None or gradient is None:
+        for source, gradient in zip(node.inputs, gradients, strict=True):
+            if source is None or gradient is None:
                 continue
-            if gradient.shape != tensor.shape:
-                raise ValueError(f"{node.name}: gradient of shape {gradient.shape} for an input of {tensor.shape}")
-            add(tensor, gradient)
+            origin, shape = source
+            if gradient.shape != shape:
+                raise ValueError(f"{node.name}: gradient of shape {gradient.shape} for an input of {shape}")
+            add(origin, gradient)
         node.backward, node.inputs = None, ()
-    return [xp.zeros_like(p.value) if wanted[id(p)] is None else _dense(wanted[id(p)]) for p in parameters]
+    return [_dense(known[p.origin]) if p.origin in known else xp.zeros_like(p.value) for p in parameters]

@@ -13,7 +13,7 @@ from minidraw.errors import BadInput
 
 def array_module(array):
     """The library `array` belongs to: `numpy`, or `cupy` for an array on a GPU."""
-    if isinstance(array, np.ndarray | np.generic):
+    if isinstance(array, (np.ndarray, np.generic)):
         return np
     return sys.modules[type(array).__module__.partition(".")[0]]
 

@@ -54,6 +54,8 @@ def op_cases():
     case(elementwise.reshape, "a", normal((3, 4)), shape=(2, 6))
     case(elementwise.concat, "a b c", normal((3, 2)), normal((3, 4)), normal((3, 1)))
 
+    case(elementwise.split, "a", normal((2, 3, 6)), widths=(2, 3, 1))
+
     case(ops.affine, "x W b", normal((5, 3)), normal((3, 4)), normal(4))
     case(ops.lstm, "a cell", normal((3, 8)), normal((3, 2)))
     case(ops.lstm, "a cell", 4 * normal((3, 8)), normal((3, 2)), label="lstm, gates nearly shut")

@@ -13,7 +13,7 @@ from minidraw.autodiff import Tensor, no_grad
 from minidraw.backend import array_module, to_host
 from minidraw.errors import BadInput
 from minidraw.ops import affine, bernoulli, filterbank, kl, lstm, read, sample, write
-from minidraw.ops.elementwise import concat, sigmoid
+from minidraw.ops.elementwise import concat, sigmoid, split
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,12 @@ class Draw:
     def _affine(self, name, x):
         return affine(x, self.parameters[f"{name}/w"], self.parameters[f"{name}/b"])
 
+    def _maps(self, *names):
+        """A function x -> (the affine map of each name), all of them one product: for inputs that have several maps."""
+        W, b = (concat(*(self.parameters[f"{name}/{kind}"] for name in names)) for kind in "wb")
+        widths = [self.config.shapes[f"{name}/b"][0] for name in names]
+        return lambda x: split(affine(x, W, b), widths=widths)
+
     def _start(self, batch, *names):
         """The initial value of each state of `names`, (batch, size): zeros, or learned."""
         config, like = self.config, self.parameters["mu/w"].value
@@ -145,19 +151,23 @@ class Draw:
         window = self._affine("read", h_dec)  # (21)
         return read(images, *filterbank(window, N=config.read_N, A=config.A, B=config.B)), window
 
-    def _write(self, h_dec):
-        """What (8) adds to the canvas, by (28, 29), or by (18) without attention; and the window written through."""
+    def _pen(self):
+        """A function h_dec -> (what (8) adds to the canvas, by (28, 29) or (18); the window it is written through)."""
         config = self.config
         if config.write_N is None:
-            return self._affine("write", h_dec), None
-        w = self._affine("writeW", h_dec)  # (28)
-        window = self._affine("write", h_dec)  # (21)
-        return write(w, *filterbank(window, N=config.write_N, A=config.A, B=config.B)), window
+            return lambda h_dec: (self._affine("write", h_dec), None)  # (18)
+        maps = self._maps("writeW", "write")
 
-    def _decode(self, z, c, h_dec, cell_dec):
+        def pen(h_dec):
+            w, window = maps(h_dec)  # (28), (21)
+            return write(w, *filterbank(window, N=config.write_N, A=config.A, B=config.B)), window  # (29)
+
+        return pen
+
+    def _decode(self, z, c, h_dec, cell_dec, pen):
         """One step of the drawing half: the new (c, h_dec, cell_dec), and the write window."""
         h_dec, cell_dec = lstm(self._affine("decoder", concat(z, h_dec)), cell_dec)  # (7)
-        stroke, window = self._write(h_dec)
+        stroke, window = pen(h_dec)
         return c + stroke, h_dec, cell_dec, window  # (8)
 
     def infer(self, x, noise):
@@ -166,14 +176,15 @@ class Draw:
         x (batch, pixels) in [0, 1]; noise (T, batch, Z) from N(0, 1), fresh for every t, of which
         there are as many as noise has.
         """
+        posterior, pen = self._maps("mu", "sigma"), self._pen()
         c, h_enc, cell_enc, h_dec, cell_dec = self._start(len(x), "c", "h_enc", "cell_enc", "h_dec", "cell_dec")
         for noise_t in noise:
             x_hat = x - sigmoid(c)  # (3)
             r, read_window = self._read(x, x_hat, h_dec)  # (4)
             h_enc, cell_enc = lstm(self._affine("encoder", concat(r, h_dec, h_enc)), cell_enc)  # (5)
-            mu, log_sigma = self._affine("mu", h_enc), self._affine("sigma", h_enc)  # (1), (2)
+            mu, log_sigma = posterior(h_enc)  # (1), (2)
             z = sample(mu, log_sigma, noise_t)  # (6)
-            c, h_dec, cell_dec, write_window = self._decode(z, c, h_dec, cell_dec)  # (7), (8)
+            c, h_dec, cell_dec, write_window = self._decode(z, c, h_dec, cell_dec, pen)  # (7), (8)
             yield Glimpse(c, write_window, z, mu, log_sigma, read_window)
 
     def generate(self, z):
@@ -181,9 +192,10 @@ class Draw:
 
         The encoder plays no part. The means of the image are sigmoid(canvas) of the last one.
         """
+        pen = self._pen()
         c, h_dec, cell_dec = self._start(z.shape[1], "c", "h_dec", "cell_dec")
         for z_t in z:
-            c, h_dec, cell_dec, write_window = self._decode(z_t, c, h_dec, cell_dec)
+            c, h_dec, cell_dec, write_window = self._decode(z_t, c, h_dec, cell_dec, pen)
             yield Glimpse(c, write_window, z_t)
 
     def nats(self, x, noise):

@@ -160,6 +160,23 @@ def test_backward_frees_as_it_goes_and_leaves_no_garbage():
         gc.enable()
 
 
+def test_a_value_that_no_backward_needs_is_freed_at_once():
+    """The sum of two tensors needs neither of them to go back."""
+    import weakref
+
+    class Array(np.ndarray):
+        pass
+
+    a, b = Tensor(np.ones(3)), Tensor(np.ones(3))
+    middle = a + b
+    middle.value = middle.value.view(Array)
+    alive = weakref.ref(middle.value)
+    loss = e.sum(middle + 1.0)
+    del middle
+    assert alive() is None
+    assert [g.tolist() for g in backward(loss, [a, b])] == [[1, 1, 1], [1, 1, 1]]
+
+
 def test_a_weight_used_often_costs_one_product_and_agrees_with_the_sum(rng):
     W, b = Tensor(rng.standard_normal((3, 3))), Tensor(np.zeros(3))
     xs = [rng.standard_normal((4, 3)) for _ in range(5)]

@@ -3,6 +3,8 @@
 Importing this room gives Tensor its operators: `a + b`, `a - b`, `a * b`, `a / b`, `-a`, `a @ b`.
 """
 
+import itertools
+
 from minidraw.autodiff import Tensor, primitive
 from minidraw.backend import array_module
 
@@ -26,15 +28,17 @@ def sum_to(gradient, shape):
 
 
 def _shape(a):
-    return getattr(a, "shape", ())  # a Python number is a constant of shape ()
+    """The shape of an array, () for a Python number. Asked for before backward, which then holds no array for it."""
+    return getattr(a, "shape", ())
 
 
 @primitive
 def add(a, b):
     """a + b, broadcast."""
+    shape_a, shape_b = _shape(a), _shape(b)
 
     def backward(dy):
-        return sum_to(dy, _shape(a)), sum_to(dy, _shape(b))
+        return sum_to(dy, shape_a), sum_to(dy, shape_b)
 
     return a + b, backward
 
@@ -42,9 +46,10 @@ def add(a, b):
 @primitive
 def subtract(a, b):
     """a - b, broadcast."""
+    shape_a, shape_b = _shape(a), _shape(b)
 
     def backward(dy):
-        return sum_to(dy, _shape(a)), sum_to(-dy, _shape(b))
+        return sum_to(dy, shape_a), sum_to(-dy, shape_b)
 
     return a - b, backward
 
@@ -108,7 +113,10 @@ def sigmoid(a):
     y = logistic(a)
 
     def backward(dy):
-        return dy * y * (1 - y)
+        da = 1 - y
+        da *= y
+        da *= dy
+        return da
 
     return y, backward
 
@@ -147,16 +155,30 @@ def reshape(a, *, shape):
 
 @primitive
 def concat(*parts):
-    """The columns of each part, side by side: parts (batch, X_k) give (batch, sum of X_k)."""
+    """The columns of each part, side by side: parts (..., X_k) give (..., sum of X_k)."""
+    widths = [part.shape[-1] for part in parts]
 
     def backward(dy):
-        gradients, start = [], 0
-        for part in parts:
-            gradients.append(dy[:, start : start + part.shape[1]])
-            start += part.shape[1]
-        return tuple(gradients)
+        return tuple(_columns(dy, widths))
 
-    return array_module(parts[0]).concatenate(parts, axis=1), backward
+    return array_module(parts[0]).concatenate(parts, axis=-1), backward
+
+
+@primitive
+def split(a, *, widths):
+    """The columns of a (..., sum of widths), in parts (..., width): the reverse of concat."""
+    xp = array_module(a)
+
+    def backward(*dparts):
+        return xp.concatenate(dparts, axis=-1)
+
+    return tuple(_columns(a, widths)), backward
+
+
+def _columns(a, widths):
+    """The columns of `a` in parts as wide as `widths` say, as views."""
+    stops = itertools.accumulate(widths)
+    return [a[..., stop - width : stop] for width, stop in zip(widths, stops, strict=True)]
 
 
 def mean(a):
@@ -175,4 +197,5 @@ Tensor.__rtruediv__ = lambda a, b: divide(b, a)
 Tensor.__neg__ = lambda a: multiply(-1, a)
 Tensor.__matmul__ = matmul
 Tensor.mean = mean
+Tensor.sum = sum
 Tensor.__array_ufunc__ = None  # so that array + Tensor comes here, too

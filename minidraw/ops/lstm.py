@@ -16,7 +16,7 @@ def lstm(a, cell):
         cell_new = f * cell + i * g
         h = o * tanh(cell_new)
     """
-    xp, H = array_module(a), cell.shape[1]
+    xp, H, shape = array_module(a), cell.shape[1], a.shape  # backward holds the gates, and not a
     gates = logistic(a[:, : 3 * H])
     i, f, o = gates[:, :H], gates[:, H : 2 * H], gates[:, 2 * H :]
     g = xp.tanh(a[:, 3 * H :])
@@ -25,7 +25,7 @@ def lstm(a, cell):
 
     def backward(dh, dcell_new):
         dcell_new = dcell_new + dh * o * (1 - squashed * squashed)  # from the next step, and through h
-        da = xp.empty_like(a)
+        da = xp.empty_like(gates, shape=shape)
         xp.multiply(dcell_new, g, out=da[:, :H])  # di, df, do side by side ...
         xp.multiply(dcell_new, cell, out=da[:, H : 2 * H])
         xp.multiply(dh, squashed, out=da[:, 2 * H : 3 * H])
