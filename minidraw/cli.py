@@ -110,6 +110,11 @@ def _parser():
     device(sub)
     sub.add_argument("--json", action="store_true", help="print one JSON object")
 
+    sub = command("bench", _bench, "how long a training step takes, beside its matrix products alone")
+    preset(sub)
+    sub.add_argument("--rounds", type=positive, default=40, metavar="N", help="steps to time (default: 40)")
+    sub.add_argument("--json", action="store_true", help="print one JSON object")
+
     command("gradcheck", _gradcheck, "check every hand-derived gradient against differences and the complex step")
 
     sub = command("params", _params, "names and shapes of a model's parameters")
@@ -153,11 +158,17 @@ def _train(args, parser):
     return 0
 
 
-def _new_run(args, xp):
+def _preset(args):
+    """The name, Config and Recipe that --preset and --no-attention choose."""
     name = args.preset or "quick"
     config, recipe = PRESETS[name]
     if args.no_attention:
         config = replace(config, read_N=None, write_N=None)
+    return name, config, recipe
+
+
+def _new_run(args, xp):
+    name, config, recipe = _preset(args)
     if args.steps is not None:
         recipe = replace(recipe, steps=args.steps, horizon=args.steps)
     chosen = {key: getattr(args, key) for key in ("batch_size", "learning_rate", "seed")}
@@ -343,6 +354,23 @@ def _evaluate(args, parser):
     return 0
 
 
+def _bench(args, parser):
+    from minidraw.bench import bench
+
+    name, config, recipe = _preset(args)
+    result = bench(name, config, recipe, data.mnist(), args.rounds)
+    if args.json:
+        print(json.dumps(result._asdict()))
+        return 0
+    what = f"{name}{' --no-attention' * args.no_attention}, batch {recipe.batch_size}, float32, NumPy {np.__version__}"
+    print(f"{what}: medians of {args.rounds} rounds (range between the quartiles)")
+    print(f"training step         {result.step_ms:7.1f} ms ({result.step_spread_ms:.1f})")
+    print(f"its matrix products   {result.floor_ms:7.1f} ms ({result.floor_spread_ms:.1f})")
+    print(f"step over products    {result.ratio:7.2f}")
+    print(f"images a second       {result.images_per_second:7.0f}")
+    return 0
+
+
 def _gradcheck(args, parser):
     from minidraw import checks
     from minidraw.gradcheck import COMPLEX_STEP_LIMIT, DIFFERENCES_LIMIT
@@ -362,9 +390,7 @@ def _params(args, parser):
     if args.folder is not None and (args.preset or args.no_attention):
         parser.error("RUN and --preset or --no-attention exclude each other")
     if args.preset or args.no_attention:
-        config = PRESETS[args.preset or "quick"][0]
-        if args.no_attention:
-            config = replace(config, read_N=None, write_N=None)
+        _, config, _ = _preset(args)
     else:
         config = _load(args.folder).model.config
     for name, shape in config.shapes.items():

@@ -98,6 +98,13 @@ def test_grey_images_may_stay_grey(run, small_images):
     assert run("train", "--resume", "runs/quick-1", "--steps", 3)[0] == 0
 
 
+def test_bench_reports_the_ratio(run):
+    status, out, _ = run("bench", "--rounds", 1, "--json")
+    result = json.loads(out)
+    assert status == 0 and result["ratio"] == pytest.approx(result["step_ms"] / result["floor_ms"])
+    assert "step over products" in run("bench", "--rounds", 1)[1]
+
+
 def test_params_lists_the_blogs_variables(run):
     status, out, _ = run("params", "--preset", "blog")
     lines = out.splitlines()

@@ -12,7 +12,7 @@ FLOORS = [  # a room may import from the floors below it
     ["__main__"],
     ["cli"],
     ["__init__"],
-    ["runs", "presets"],
+    ["runs", "presets", "bench"],
     ["plots", "evaluate", "checkpoint"],
     ["train"],
     ["data", "checks"],
