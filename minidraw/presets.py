@@ -4,8 +4,11 @@ from minidraw.draw import Config
 from minidraw.train import Recipe
 
 PRESETS = {
-    # the first recognisable digits, within about a minute
-    "quick": (Config(), Recipe(steps=1_000, horizon=1_000)),
+    # the first recognisable digits, within about a minute: fewer glimpses, through finer grids
+    "quick": (
+        Config(T=5, read_N=12, write_N=12, enc_size=128, dec_size=128),
+        Recipe(steps=1_200, horizon=1_200, learning_rate=3e-3, warm_up=100),
+    ),
     # the sizes of the blog post that minidraw started from
     "blog": (Config(), Recipe()),
     # the paper's MNIST model, table 3; it says nothing of how it was trained

@@ -75,6 +75,7 @@ class Trainer:
             raise BadInput(f"batch size {recipe.batch_size} exceeds the {len(images.train)} training images: lower it")
         self.model, self.images, self.recipe = model, images, recipe
         self.adam = Adam(model.arrays().values())
+        self._epoch, self._order = -1, None
         _keep_memory()
 
     @property
@@ -87,8 +88,10 @@ class Trainer:
         recipe, config, like = self.recipe, self.model.config, self.adam.parameters[0]
         xp = array_module(like)
         epoch, k = divmod(step - 1, len(self.images.train) // recipe.batch_size)
-        order = np.random.default_rng([recipe.seed, ORDER, epoch]).permutation(len(self.images.train))
-        x = self.images.train[order[k * recipe.batch_size : (k + 1) * recipe.batch_size]]
+        if epoch != self._epoch:
+            rng = np.random.default_rng([recipe.seed, ORDER, epoch])
+            self._epoch, self._order = epoch, rng.permutation(len(self.images.train))
+        x = self.images.train[self._order[k * recipe.batch_size : (k + 1) * recipe.batch_size]]
         rng = np.random.default_rng([recipe.seed, NOISE, step])
         noise = rng.standard_normal((config.T, recipe.batch_size, config.z_size), dtype=np.float32)
         if self.images.grey and recipe.binary:
