@@ -221,7 +221,10 @@ def _test_images(args, saved):
     """The test images that go with a checkpoint, or the held-out ones of --data; of the model's size."""
     if args.keep_grey and args.data is None:
         raise BadInput("--keep-grey goes with --data")
-    images = images_of({"data": args.data} if args.data else saved.about, not args.keep_grey)
+    if args.data is not None:
+        images = data.load(args.data, not args.keep_grey)
+    else:
+        images = images_of(saved.about, saved.recipe is None or saved.recipe.binary)
     config = saved.model.config
     if (images.B, images.A, images.planes) != (config.B, config.A, config.planes):
         raise BadInput(

@@ -96,6 +96,9 @@ def test_grey_images_may_stay_grey(run, small_images):
     options = ("--data", small_images, "--batch-size", 10, "--steps", 2)
     assert run("train", "--keep-grey", *options)[0] == 0
     assert run("train", "--resume", "runs/quick-1", "--steps", 3)[0] == 0
+    own = run("evaluate", "runs/quick-1", "--json")[1]  # on grey images, as it was trained
+    assert own == run("evaluate", "runs/quick-1", "--json", "--data", small_images, "--keep-grey")[1]
+    assert own != run("evaluate", "runs/quick-1", "--json", "--data", small_images)[1]
 
 
 def test_bench_reports_the_ratio(run):
