@@ -3,8 +3,6 @@
 import contextlib
 import json
 import os
-import zipfile
-import zlib
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from minidraw.backend import to_host
+from minidraw.data import read_arrays
 from minidraw.draw import Config, Draw
 from minidraw.errors import BadInput
 from minidraw.train import Recipe
@@ -28,7 +27,7 @@ class Checkpoint:
     about: dict  # where the images came from and their checksum
     recipe: Recipe | None = None
     step: int = 0
-    adam: dict | None = None  # "m/NAME" and "v/NAME" to arrays
+    adam: dict | None = None  # {"m": {NAME: array}, "v": {NAME: array}}
 
 
 def write_atomically(path, write):
@@ -70,20 +69,18 @@ def load(path, xp=np):
 
     Raises BadInput for a missing, truncated, corrupt or foreign file, or one whose arrays do not fit its configuration.
     """
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            arrays = {name: content[name] for name in content.files}
-    except FileNotFoundError:
-        raise BadInput(f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error, SyntaxError):
-        raise BadInput(f"{path}: truncated, damaged, or not a minidraw checkpoint") from None
+    if not Path(path).exists():
+        raise BadInput(f"{path}: no such file; a run is a folder that minidraw train made, such as runs/quick-1")
+    arrays = read_arrays(path, "a minidraw checkpoint")
     if str(arrays.get("format")) != FORMAT:
         raise BadInput(f"{path}: not a minidraw checkpoint of this version ({FORMAT})")
     try:
         header = json.loads(str(arrays["header"]))
         config = Config(**header["config"])
         recipe = None if header["recipe"] is None else Recipe(**header["recipe"])
-        about, step = header["about"], int(arrays["step"])
+        about, step = dict(header["about"]), int(arrays["step"])
+        if step < 0:
+            raise ValueError(f"step is {step}")
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{path}: a damaged header, or one from another version ({error})") from None
 

@@ -3,7 +3,7 @@
 import argparse
 import contextlib
 import json
-import math
+import os
 import signal
 import sys
 from dataclasses import replace
@@ -20,48 +20,62 @@ from minidraw.presets import PRESETS
 from minidraw.runs import Run, images_of, new_folder
 
 
-def _number(kind, low, what):
+def _number(kind, low, high, what):
     def parse(text):
         try:
             value = kind(text)
         except ValueError:
             value = None
-        if value is None or not low <= value < math.inf:
+        if value is None or not low <= value <= high:
             raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
         return value
 
     return parse
 
 
-positive = _number(int, 1, "a whole number from 1 up")
-natural = _number(int, 0, "a whole number from 0 up")
-positive_real = _number(float, sys.float_info.min, "a positive number")
+def _path(text):
+    if not text:
+        raise argparse.ArgumentTypeError("an empty path")
+    return text
+
+
+positive = _number(int, 1, 10**9, "a whole number from 1 to a billion")
+natural = _number(int, 0, 2**63, "a whole number from 0 to 2^63")
+positive_real = _number(float, sys.float_info.min, sys.float_info.max, "a positive number")
 
 
 def _parser():
-    parser = argparse.ArgumentParser(prog="minidraw", description="DRAW, the network that draws, from scratch.")
+    parser = argparse.ArgumentParser(
+        prog="minidraw", description="DRAW, the network that draws, from scratch.", allow_abbrev=False
+    )
     parser.add_argument("--version", action="version", version=f"minidraw {minidraw.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name, run, summary, description=None):
-        sub = commands.add_parser(name, help=summary, description=description or summary[0].upper() + summary[1:] + ".")
-        sub.set_defaults(run=run)
+        description = description or summary[0].upper() + summary[1:] + "."
+        sub = commands.add_parser(name, help=summary, description=description, allow_abbrev=False)
+        sub.set_defaults(run=run, parser=sub)
         return sub
 
     def saved_run(sub):
-        sub.add_argument("folder", nargs="?", metavar="RUN", help="a run folder (default: the bundled model)")
+        sub.add_argument(
+            "folder", nargs="?", type=_path, metavar="RUN", help="a run folder (default: the bundled model)"
+        )
 
-    def preset(sub, note=""):
-        choices = sub.add_argument
-        choices("--preset", choices=PRESETS, help=f"sizes and recipe (default: quick){note}")
-        choices("--no-attention", action="store_true", help="read and write whole images, eq. (17) and (18)")
+    def preset(sub, note="sizes and recipe (default: quick)"):
+        sub.add_argument("--preset", choices=PRESETS, help=note)
+        sub.add_argument("--no-attention", action="store_true", help="read and write whole images, eq. (17) and (18)")
 
     def device(sub):
         sub.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="NumPy or CuPy (default: cpu)")
 
     def own_images(sub, default):
         sub.add_argument(
-            "--data", metavar="PATH", help=f"your own images: IDX (plain or .gz), .npy or .npz (default: {default})"
+            "--data",
+            type=_path,
+            metavar="PATH",
+            help="your own images: IDX (plain or .gz), or .npy or .npz with one array (count, height, width) or "
+            f"(count, height, width, 3) (default: {default})",
         )
         sub.add_argument("--keep-grey", action="store_true", help="take grey values as they are: no binarising")
 
@@ -72,19 +86,33 @@ def _parser():
         "Train a model into a new run folder, or go on with one. Ctrl-C stops and saves; --resume goes on.",
     )
     preset(sub)
-    sub.add_argument("--steps", type=positive, metavar="N", help="training steps in all (default: the preset's)")
+
+    def defaults(name):
+        return ", ".join(f"{preset} {getattr(recipe, name)}" for preset, (_, recipe) in PRESETS.items())
+
+    sub.add_argument(
+        "--steps",
+        type=positive,
+        metavar="N",
+        help=f"training steps in all (default: the preset's: {defaults('steps')})",
+    )
     sub.add_argument("--batch-size", type=positive, metavar="N", help="images a step (default: the preset's, 100)")
     sub.add_argument(
         "--learning-rate",
         type=positive_real,
         metavar="X",
-        help="Adam's step size at its height (default: the preset's)",
+        help=f"Adam's step size at its height (default: the preset's: {defaults('learning_rate')})",
     )
     sub.add_argument("--seed", type=natural, metavar="N", help="of all random numbers of the run (default: 0)")
     device(sub)
     own_images(sub, "the bundled MNIST")
-    sub.add_argument("--out", metavar="RUN", help="the new run folder (default: runs/PRESET-1, -2, ...)")
-    sub.add_argument("--resume", metavar="RUN", help="go on with this run; only --steps and --device go with it")
+    sub.add_argument("--out", type=_path, metavar="RUN", help="the new run folder (default: runs/PRESET-1, -2, ...)")
+    sub.add_argument(
+        "--resume",
+        type=_path,
+        metavar="RUN",
+        help="go on with this run (default: a new one); only --steps, its new total, and --device go with it",
+    )
 
     sub = command("sample", _sample, "draw new images from the prior, as pictures")
     saved_run(sub)
@@ -119,7 +147,7 @@ def _parser():
 
     sub = command("params", _params, "names and shapes of a model's parameters")
     saved_run(sub)
-    preset(sub, "; instead of RUN")
+    preset(sub, "the sizes of a preset, instead of RUN's")
 
     sub = command("data", None, "the bundled images")
     actions = sub.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -130,7 +158,7 @@ def _parser():
     )
     sub.add_argument("folder", metavar="FOLDER", help="where the IDX files are")
     sub.add_argument("--out", default="mnist.npz", metavar="FILE", help="the file to write (default: mnist.npz)")
-    sub.set_defaults(run=_build)
+    sub.set_defaults(run=_build, parser=sub)
     return parser
 
 
@@ -138,7 +166,7 @@ def _train(args, parser):
     xp = library(args.device)
     if args.resume is not None:
         for option in ("preset", "batch_size", "learning_rate", "seed", "data", "out", "no_attention", "keep_grey"):
-            if getattr(args, option) not in (None, False):
+            if getattr(args, option) is not None and getattr(args, option) is not False:
                 parser.error(f"--{option.replace('_', '-')} cannot be changed with --resume")
         run = Run.resume(args.resume, args.steps, xp)
     else:
@@ -152,7 +180,7 @@ def _train(args, parser):
     if stopped:
         print(f"stopped after {trainer.step} steps and saved; go on with: minidraw train --resume {run.folder}")
         return 130
-    print(f"{run.folder / 'samples.png'}: digits from the prior; they should look handwritten")
+    print(f"{run.folder / 'samples.png'}: digits from the prior; the longer the training, the more handwritten")
     print(f"{run.folder / 'loss.png'}: the bound falls, L_z rises as the latents are put to use")
     print(f"next: minidraw sample {run.folder}, minidraw reconstruct {run.folder}, minidraw evaluate {run.folder}")
     return 0
@@ -206,10 +234,10 @@ def _run_to_the_end(run):
                 bar.update()
                 if stop:
                     break
+        if stop:
+            run.save()
     finally:
         signal.signal(signal.SIGINT, before)
-    if stop:
-        run.save()
     return stop and run.trainer.step < total
 
 
@@ -225,11 +253,9 @@ def _test_images(args, saved):
         images = data.load(args.data, not args.keep_grey)
     else:
         images = images_of(saved.about, saved.recipe is None or saved.recipe.binary)
-    config = saved.model.config
-    if (images.B, images.A, images.planes) != (config.B, config.A, config.planes):
+    if images.size != saved.model.config.size:
         raise BadInput(
-            f"the images are {images.B} x {images.A} with {images.planes} plane(s), but the model draws "
-            f"{config.B} x {config.A} with {config.planes}"
+            f"the images are of (height, width, planes) {images.size}, but the model draws {saved.model.config.size}"
         )
     return images.test
 
@@ -345,16 +371,18 @@ def _evaluate(args, parser):
         print(json.dumps(result._asdict()))
         return 0
     print(f"{result.images} test images, {result.samples} drawing(s) of each, nats an image")
-    print(f"bound            {result.bound:8.2f} +- {result.standard_error:.2f}   (an upper bound on -log p(x))")
+    print(f"bound            {result.bound:8.2f} +- {_error(result.standard_error)}   (an upper bound on -log p(x))")
     print(f"  L_x            {result.L_x:8.2f}")
     print(f"  L_z            {result.L_z:8.2f}")
     print("  L_z by step    " + " ".join(f"{nats:.2f}" for nats in result.L_z_by_step))
     if result.importance_weighted is not None:
-        error = result.importance_weighted_standard_error
-        print(
-            f"importance-weighted {result.importance_weighted:5.2f} +- {error:.2f}   (tighter, with K = {args.samples})"
-        )
+        error = _error(result.importance_weighted_standard_error)
+        print(f"importance-weighted {result.importance_weighted:5.2f} +- {error}   (tighter, with K = {args.samples})")
     return 0
+
+
+def _error(standard_error):
+    return "?" if standard_error is None else f"{standard_error:.2f}"
 
 
 def _bench(args, parser):
@@ -417,14 +445,21 @@ def _build(args, parser):
 
 def main(argv=None):
     """Run one command; returns the exit status."""
-    parser = _parser()
-    args = parser.parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a path that the terminal cannot spell is no reason to stop
+            stream.reconfigure(errors="backslashreplace")
     try:
-        return args.run(args, parser)
+        args = _parser().parse_args(argv)
+        status = args.run(args, args.parser)
+        sys.stdout.flush()
+        return status
     except BadInput as error:
         message = str(error)
-    except BrokenPipeError:
+    except BrokenPipeError:  # nobody reads on; what is left in the buffer has nowhere to go
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except MemoryError:
+        message = "not enough memory: ask for fewer (--count, --batch-size, --samples) or smaller images"
     except OSError as error:
         message = f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")
     except KeyboardInterrupt:

@@ -6,7 +6,6 @@ MNIST: Y. LeCun, C. Cortes, C. J. C. Burges, http://yann.lecun.com/exdb/mnist/, 
 import gzip
 import math
 import os
-import zipfile
 import zlib
 from dataclasses import dataclass
 from importlib.resources import files
@@ -34,6 +33,11 @@ class Images:
     A: int  # width in pixels
     B: int  # height in pixels
     planes: int = 1
+
+    @property
+    def size(self):
+        """Height, width and planes of an image, like draw.Config.size."""
+        return self.B, self.A, self.planes
 
     @property
     def grey(self):
@@ -79,7 +83,7 @@ def read_idx(path):
     except (OSError, EOFError, zlib.error) as error:
         raise BadInput(f"{path}: cannot be read ({_reason(error)})") from None
     if len(content) < 4 or content[:3] != b"\x00\x00\x08":
-        raise BadInput(f"{path}: not an IDX file of bytes (it must begin with 00 00 08)")
+        raise BadInput(f"{path}: not an IDX file of bytes; images may be IDX (plain or .gz), .npy or .npz files")
     dimensions = content[3]
     start = 4 + 4 * dimensions
     if len(content) < start:
@@ -103,6 +107,8 @@ def build_mnist(folder):
     probability v / 255, in integers, from a stream that NumPy promises never to change.
     """
     arrays = {}
+    if not os.path.isdir(folder):
+        raise BadInput(f"{folder}: no such folder")
     for split, names in IDX_FILES.items():
         for kind, name in zip(("images", "labels"), names, strict=True):
             path = os.path.join(folder, name)
@@ -134,42 +140,59 @@ def build_mnist(folder):
     }
 
 
-def _read_array(path):
-    """The one array of an .npy or .npz file; never unpickles."""
+def read_arrays(path, what):
+    """The arrays of an .npz file by name, or {"": the array} of an .npy file; never unpickles.
+
+    Raises BadInput, "PATH: not `what`, or damaged", whatever NumPy and zipfile make of a foreign or damaged file.
+    """
     try:
         content = np.load(path, allow_pickle=False)
         if isinstance(content, np.ndarray):
-            return content
+            return {"": content}
         with content:
-            if len(content.files) != 1:
-                raise BadInput(f"{path}: holds {len(content.files)} arrays ({', '.join(content.files)}): one is wanted")
-            return content[content.files[0]]
-    except BadInput:
-        raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, SyntaxError) as error:
-        raise BadInput(f"{path}: cannot be read as an array of numbers ({_reason(error)})") from None
+            arrays = {name: content[name] for name in content.files}
+    except OSError as error:
+        if error.strerror is None:
+            raise BadInput(f"{path}: not {what}, or damaged") from None
+        raise BadInput(f"{path}: {error.strerror}") from None
+    except Exception:  # dozens of kinds: a zip file's, a header's, an unpickler's, a size no memory can hold
+        raise BadInput(f"{path}: not {what}, or damaged") from None
+    if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+        raise BadInput(f"{path}: not {what}, or damaged")
+    return arrays
 
 
 def load(path, binary=True):
     """A person's own images, as Images: the last tenth is held out, as validation and test at once.
 
     `path` is an IDX file (plain or .gz), or an .npy or .npz file with one array, (count, height,
-    width) or (count, height, width, 3). uint8 is divided by 255; floats must lie in [0, 1]. Grey
+    width) or (count, height, width, 3). uint8 is divided by 255, unless
+    it is all zeros and ones; floats must lie in [0, 1]. Grey
     training images stay grey, to be binarised afresh at each use; the held-out ones are binarised
     once. With `binary=False` both are taken as they are. Raises BadInput.
     """
-    images = _read_array(path) if str(path).endswith((".npy", ".npz")) else read_idx(path)
+    if str(path).lower().endswith((".npy", ".npz")):
+        arrays = read_arrays(path, "a file of images as NumPy saves them")
+        if len(arrays) != 1:
+            raise BadInput(f"{path}: holds {len(arrays)} arrays ({', '.join(arrays)}): one is wanted")
+        (images,) = arrays.values()
+    else:
+        images = read_idx(path)
     if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] != 3):
         raise BadInput(f"{path}: shape {images.shape}: it must be (count, height, width) or (count, height, width, 3)")
     if len(images) < 10 or 0 in images.shape:
         raise BadInput(f"{path}: shape {images.shape}: at least ten images of at least one pixel are needed")
     if images.dtype == bool:
-        images = images.astype(np.uint8) * np.uint8(255)
+        images = images.astype(np.uint8)
     if images.dtype != np.uint8 and images.dtype.kind != "f":
         raise BadInput(f"{path}: numbers of type {images.dtype}: uint8 (0 to 255) or floats in [0, 1] are wanted")
     if images.dtype == np.uint8:
-        images = images.astype(np.float32) / np.float32(255)
-    elif not (images.min() >= 0 and images.max() <= 1):  # written so that a NaN is caught, too
+        images = images.astype(np.float32)
+        if images.max() > 1:  # else they are zeros and ones already
+            images /= 255
+    elif np.isnan(images).any():
+        raise BadInput(f"{path}: holds NaN: floats must lie in [0, 1]")
+    elif images.min() < 0 or images.max() > 1:
         raise BadInput(f"{path}: values from {images.min():.4g} to {images.max():.4g}: floats must lie in [0, 1]")
     planes = 1 if images.ndim == 3 else 3
     B, A = images.shape[1:3]

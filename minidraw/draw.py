@@ -32,13 +32,21 @@ class Config:
     learned_start: bool = False  # c_0 and both LSTMs' initial states: learned, or zero
 
     def __post_init__(self):
-        for name in ("T", "z_size", "enc_size", "dec_size", "A", "B", "planes"):
-            if getattr(self, name) < 1:
-                raise BadInput(f"{name} is {getattr(self, name)}: it must be at least 1")
+        for name in ("T", "z_size", "enc_size", "dec_size", "A", "B"):
+            size = getattr(self, name)
+            if not isinstance(size, int) or size < 1:
+                raise BadInput(f"{name} is {size!r}: it must be a whole number from 1 up")
         for name in ("read_N", "write_N"):
             N = getattr(self, name)
-            if N is not None and N < 2:
-                raise BadInput(f"{name} is {N}: a grid needs at least 2 filters each way, or None for no attention")
+            if N is not None and (not isinstance(N, int) or N < 2):
+                raise BadInput(f"{name} is {N!r}: a grid needs at least 2 filters each way, or None for no attention")
+        if self.planes not in (1, 3):
+            raise BadInput(f"planes is {self.planes!r}: it must be 1, for grey, or 3, for colour")
+
+    @property
+    def size(self):
+        """Height, width and planes of an image."""
+        return self.B, self.A, self.planes
 
     @property
     def pixels(self):
@@ -144,7 +152,7 @@ class Draw:
         return states
 
     def _read(self, x, x_hat, h_dec):
-        """Eq. (4): r_t (batch, 2 * planes * N^2), by (27), or (17) without attention; and the window read through."""
+        """Eq. (4): r_t (batch, 2 * planes * N^2) by (27), or [x, x_hat] by (17); and the window read through."""
         config, images = self.config, concat(x, x_hat)
         if config.read_N is None:
             return images, None
@@ -173,9 +181,12 @@ class Draw:
     def infer(self, x, noise):
         """Look at `x` and draw it: a Glimpse for every t = 1..T, the training half and the drawing half together.
 
-        x (batch, pixels) in [0, 1]; noise (T, batch, Z) from N(0, 1), fresh for every t, of which
-        there are as many as noise has.
+        x (batch, pixels) in [0, 1]; noise (T, batch, Z) from N(0, 1), fresh for every t. Raises ValueError for
+        other shapes.
         """
+        shapes = (len(x), self.config.pixels), (self.config.T, len(x), self.config.z_size)
+        if (x.shape, noise.shape) != shapes:
+            raise ValueError(f"x and noise have shapes {x.shape} and {noise.shape}, and should have {shapes}")
         posterior, pen = self._maps("mu", "sigma"), self._pen()
         c, h_enc, cell_enc, h_dec, cell_dec = self._start(len(x), "c", "h_enc", "cell_enc", "h_dec", "cell_dec")
         for noise_t in noise:

@@ -15,7 +15,7 @@ class Evaluation(NamedTuple):
     images: int
     samples: int  # K, the drawings of each image
     bound: float  # L_x + L_z, an upper bound on -log p(x)
-    standard_error: float
+    standard_error: float | None  # of the bound; None for a single image
     L_x: float
     L_z: float
     L_z_by_step: list  # T values, their sum is L_z
@@ -41,7 +41,7 @@ def _one_drawing(model, x, noise):
 def evaluate(model, images, samples=1, seed=0, batch_size=250, progress=iter):
     """The Evaluation of `images`, a NumPy array (count, pixels), with `samples` drawings of each.
 
-    `seed` gives the noise, drawn by NumPy. `progress` may wrap the iterable of batches, as tqdm does.
+    `seed` and `batch_size` give the noise, drawn by NumPy. `progress` may wrap the iterable of batches, as tqdm does.
     """
     config, like = model.config, model.parameters["mu/w"].value
     xp = array_module(like)
@@ -81,4 +81,4 @@ def log_mean_exp(a):
 
 
 def _standard_error(values):
-    return float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else float("nan")
+    return float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else None

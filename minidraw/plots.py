@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from minidraw.ops.attention import filterbank, window, write
 
 READ, WRITE = "#1a9850", "#d62728"
-TILE = 0.62  # the side of an image, in inches
+TILE = 0.62  # the width of an image, in inches
 
 
 class Picture(Figure):
@@ -27,6 +27,11 @@ class Picture(Figure):
         buffer = io.BytesIO()
         self.savefig(buffer, format="png")
         return buffer.getvalue()
+
+
+def _aspect(B, A):
+    """Height over width of an image's place; a very long image gets less than it asks for."""
+    return min(max(B / A, 0.2), 5)
 
 
 def _mosaic(axes, images, columns):
@@ -67,7 +72,7 @@ def grid(images, title=""):
     """Images (count, B, A[, 3]) side by side, in as square a grid as their number allows."""
     columns = int(np.ceil(len(images) ** 0.5))
     B, A = images.shape[1:3]
-    figure = Picture(max(TILE * columns, 3), TILE * -(-len(images) // columns) * B / A + 0.35)
+    figure = Picture(max(TILE * columns, 3), TILE * -(-len(images) // columns) * _aspect(B, A) + 0.35)
     axes = figure.subplots()
     _mosaic(axes, images, columns)
     axes.set_title(title, fontsize=9)
@@ -83,7 +88,7 @@ def steps(images, windows=None, N=None, color=WRITE, title="", columns=10):
     """
     T, count, B, A = images.shape[:4]
     shown = np.unique(np.linspace(0, T - 1, min(T, columns)).round().astype(int))
-    figure = Picture(max(TILE * len(shown), 3) + 0.2, TILE * count * B / A + 0.6)
+    figure = Picture(max(TILE * len(shown), 3) + 0.2, TILE * count * _aspect(B, A) + 0.6)
     axes = figure.subplots()
 
     def by_image(array):
@@ -107,7 +112,7 @@ def animation(means, windows=None, N=None, hold=8):
     """
     T, count, B, A = means.shape[:4]
     columns = int(np.ceil(count**0.5))
-    figure = Figure(figsize=(0.75 * columns, 0.75 * -(-count // columns) * B / A), dpi=100)
+    figure = Figure(figsize=(0.75 * columns, 0.75 * -(-count // columns) * _aspect(B, A)), dpi=100)
     axes = figure.add_axes((0, 0, 1, 1))
     artist = _mosaic(axes, means[0], columns)
 
@@ -125,7 +130,7 @@ def animation(means, windows=None, N=None, hold=8):
 def reconstructions(originals, means):
     """Originals (count, B, A[, 3]) above their reconstructions, sigmoid(c_T) of the same shape."""
     count, B, A = originals.shape[:3]
-    figure = Picture(TILE * count + 0.9, TILE * 2 * B / A + 0.35)
+    figure = Picture(TILE * count + 0.9, TILE * 2 * _aspect(B, A) + 0.35)
     axes = figure.subplots()
     _mosaic(axes, np.concatenate([originals, means]), count)
     axes.set_yticks([B / 2 + 1, B + 1 + B / 2 + 1], ["original", "drawn again"], fontsize=8)

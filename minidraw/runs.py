@@ -6,6 +6,7 @@ samples.png       digits from the prior, redrawn as training goes on
 loss.png          the loss curves, likewise
 """
 
+import contextlib
 import json
 import os
 import time
@@ -18,11 +19,11 @@ from minidraw import checkpoint, data
 from minidraw.draw import Draw
 from minidraw.errors import BadInput
 from minidraw.evaluate import evaluate
-from minidraw.train import Trainer
+from minidraw.train import Metrics, Trainer
 
 VALIDATE_EVERY = 500  # steps; pictures are redrawn then, too
 VALIDATION_IMAGES = 1000
-SAVE_EVERY = 60  # seconds
+SAVE_EVERY = 20  # seconds
 
 
 def new_folder(stem):
@@ -34,8 +35,14 @@ def new_folder(stem):
 
 
 def images_of(about, binary=True):
-    """The Images that `about`, from a checkpoint, speaks of: the bundled MNIST, or those at its path."""
-    return data.mnist() if about.get("data") is None else data.load(about["data"], binary)
+    """The Images that `about`, from a checkpoint, speaks of: the bundled MNIST, or those at its path.
+
+    Raises BadInput where they are no longer those that the run was trained on.
+    """
+    images = data.mnist() if about.get("data") is None else data.load(about["data"], binary)
+    if images.checksum != about.get("checksum"):
+        raise BadInput(f"{about.get('data') or 'the bundled MNIST'}: no longer the images this run was trained on")
+    return images
 
 
 class Run:
@@ -73,13 +80,6 @@ class Run:
         if steps is not None and steps <= saved.step:
             raise BadInput(f"{folder} has done {saved.step} steps already: --steps is the new total, ask for more")
         images = images_of(saved.about, saved.recipe.binary)
-        config = saved.model.config
-        if images.checksum != saved.about["checksum"] or (images.B, images.A, images.planes) != (
-            config.B,
-            config.A,
-            config.planes,
-        ):
-            raise BadInput(f"{saved.about['data'] or 'the bundled MNIST'}: not the images that {folder} was trained on")
         recipe = saved.recipe if steps is None else replace(saved.recipe, steps=steps)
         trainer = Trainer(saved.model, images, recipe)
         trainer.adam.restore(saved.step, saved.adam["m"].values(), saved.adam["v"].values())
@@ -88,11 +88,22 @@ class Run:
         return run
 
     def _lines(self):
-        """The whole lines of the metrics file, parsed."""
+        """The whole lines of the metrics file, parsed. Raises BadInput for one that training did not write."""
         if not self.metrics.exists():
             return []
-        lines = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        lines = []
+        with open(self.metrics, encoding="utf-8", errors="replace", newline="\n") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.endswith("\n"):
+                    break  # torn by a kill
+                try:
+                    lines.append(json.loads(line))
+                    complete = lines[-1].keys() >= {"step", "validation"} or lines[-1].keys() >= set(Metrics._fields)
+                except (ValueError, AttributeError):
+                    complete = False
+                if not complete:
+                    raise BadInput(f"{self.metrics}: line {number} is damaged: mend or remove it")
+        return lines
 
     def _forget_after(self, step):
         """Drop what the metrics file says of steps after the checkpoint: they will be done again."""
@@ -154,4 +165,5 @@ class Run:
             "loss.png": plots.loss_curves(self.history(), f"Training, {step} steps"),
         }
         for name, figure in figures.items():
-            checkpoint.write_atomically(self.folder / name, lambda file, f=figure: f.savefig(file, format="png"))
+            with contextlib.suppress(PermissionError):  # Windows, while a viewer holds the picture: the next one then
+                checkpoint.write_atomically(self.folder / name, lambda file, f=figure: f.savefig(file, format="png"))

@@ -30,11 +30,15 @@ class Recipe:
     binary: bool = True  # grey images are binarised afresh each time they are seen
 
     def __post_init__(self):
-        for name in ("steps", "batch_size", "learning_rate", "clip"):
+        for name in ("steps", "batch_size", "horizon"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise BadInput(f"{name} is {getattr(self, name)!r}: it must be a whole number from 1 up")
+        for name in ("seed", "warm_up"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
+                raise BadInput(f"{name} is {getattr(self, name)!r}: it must be a whole number from 0 up")
+        for name in ("learning_rate", "clip"):
             if not 0 < getattr(self, name) < math.inf:
-                raise BadInput(f"{name} is {getattr(self, name)}: it must be positive")
-        if self.seed < 0:
-            raise BadInput(f"seed is {self.seed}: it must not be negative")
+                raise BadInput(f"{name} is {getattr(self, name)!r}: it must be positive")
 
     def learning_rate_at(self, step):
         """The learning rate of step 1, 2, ...: a linear warm-up, then half a cosine down to the floor."""
@@ -72,7 +76,12 @@ class Trainer:
 
     def __init__(self, model, images, recipe):
         if recipe.batch_size > len(images.train):
-            raise BadInput(f"batch size {recipe.batch_size} exceeds the {len(images.train)} training images: lower it")
+            raise BadInput(
+                f"batch size {recipe.batch_size} exceeds the {len(images.train)} training images: "
+                f"--batch-size {len(images.train)} would do"
+            )
+        if images.size != model.config.size:
+            raise BadInput(f"images of (height, width, planes) {images.size} for a model of {model.config.size}")
         self.model, self.images, self.recipe = model, images, recipe
         self.adam = Adam(model.arrays().values())
         self._epoch, self._order = -1, None
@@ -102,8 +111,9 @@ class Trainer:
         """Do one step and return its Metrics. Raises Diverged, before anything changed, for NaN or infinity."""
         recipe, step = self.recipe, self.step + 1
         x, noise = self.batch(step)
-        L_x, L_z = (nats.mean() for nats in self.model.nats(x, noise))
-        gradients, norm = clip(backward(L_x + L_z, self.model.parameters.values()), recipe.clip)
+        with np.errstate(all="ignore"):  # what overflows shows in the values, which are looked at below
+            L_x, L_z = (nats.mean() for nats in self.model.nats(x, noise))
+            gradients, norm = clip(backward(L_x + L_z, self.model.parameters.values()), recipe.clip)
         metrics = Metrics(step, float(L_x.value), float(L_z.value), recipe.learning_rate_at(step), float(norm))
         if not math.isfinite(metrics.bound + metrics.gradient_norm):
             raise Diverged(

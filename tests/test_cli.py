@@ -1,11 +1,14 @@
 """The commands, as a person types them."""
 
+import argparse
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -140,7 +143,7 @@ def test_data_build(run, tmp_path, rng):
     assert status == 1 and "DIFFERENT" in out  # these are not MNIST's images
     assert run("data", "build", tmp_path, "--out", "built.npz")[0] == 1  # exists already
     status, _, err = run("data", "build", tmp_path / "nowhere")
-    assert status == 1 and "No such file" in err
+    assert status == 1 and "no such folder" in err
 
 
 USAGE = [
@@ -152,6 +155,11 @@ USAGE = [
     ["train", "--learning-rate", "nan"],
     ["train", "--seed", "-1"],
     ["train", "--resume", "runs/x", "--seed", "1"],
+    ["train", "--resume", "runs/x", "--seed", "0"],
+    ["train", "--learn", "3"],
+    ["train", "--out", ""],
+    ["sample", ""],
+    ["sample", "--count", "99999999999999999999"],
     ["train", "--resume", "runs/x", "--keep-grey"],
     ["sample", "--count", "0"],
     ["params", "runs/x", "--preset", "blog"],
@@ -176,7 +184,7 @@ def test_what_goes_wrong_gets_one_line_and_status_1(run, trained, small_images, 
         ("train", "--data", "none.npy"): "none.npy",
         ("train", "--data", "bright.npy"): "floats must lie in",
         ("train", "--data", small_images): "batch size 100 exceeds",
-        ("evaluate", trained, "--data", "large.npy"): "9 x 9 .* draws 6 x 5",
+        ("evaluate", trained, "--data", "large.npy"): r"\(9, 9, 1\), but the model draws \(6, 5, 1\)",
         ("reconstruct", trained, "--keep-grey"): "goes with --data",
         ("train", "--resume", "runs/none"): "no such file",
         ("train", "--out", trained): "exists already",
@@ -188,6 +196,34 @@ def test_what_goes_wrong_gets_one_line_and_status_1(run, trained, small_images, 
         assert status == 1, arguments
         assert re.search(message, err) and err.count("\n") == 1, (arguments, err)
     assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["quick-1"]  # and no half-made run
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell's pipe")
+def test_nobody_reading_is_no_error():
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "minidraw", "params"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait() == 1
+    process.stderr.close()
+
+
+@pytest.mark.parametrize("shape", [(40, 2, 300), (40, 300, 2), (12, 1, 1), (12, 4, 5, 3)])
+def test_pictures_of_every_shape(run, shape, rng):
+    np.save("images.npy", rng.integers(0, 256, shape).astype(np.uint8))
+    assert run("train", "--data", "images.npy", "--batch-size", 10, "--steps", 1, "--out", "run")[0] == 0
+    assert run("sample", "run", "--count", 4)[0] == 0
+    assert run("reconstruct", "run")[0] == 0
+
+
+def test_a_replaced_data_file_is_noticed(run, small_images):
+    images = np.load(small_images)
+    np.save("mine.npy", images)
+    assert run("train", "--data", "mine.npy", "--batch-size", 10, "--steps", 1, "--out", "run")[0] == 0
+    np.save("mine.npy", 255 - images)
+    status, _, err = run("evaluate", "run")
+    assert status == 1 and "no longer the images" in err
 
 
 def test_a_gpu_where_there_is_none(run):
@@ -204,7 +240,8 @@ def test_a_gpu_where_there_is_none(run):
 
 def test_divergence_is_one_line_and_the_checkpoint_stays(run, small_images):
     arguments = ("train", "--data", small_images, "--batch-size", 10, "--steps", 300, "--learning-rate", "1e6")
-    with np.errstate(all="ignore"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # not a word from NumPy, either
         status, _, err = run(*arguments)
     assert status == 1 and "training diverged at step" in err.splitlines()[-1]
     assert run("sample", "runs/quick-1")[0] == 0
@@ -237,6 +274,15 @@ def test_help_names_every_option_and_its_default(run):
     for option in ("--preset", "--steps", "--batch-size", "--learning-rate", "--seed", "--device", "--data", "--out"):
         assert option in help_text
     assert help_text.count("default") >= 8
+    parsers = [cli._parser()]
+    for parser in parsers:  # and its subcommands', as they are found
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                parsers += action.choices.values()
+            elif action.nargs != 0 and action.option_strings:
+                assert "default" in action.help or "instead of" in action.help, (parser.prog, action.dest)
+            else:
+                assert action.help, (parser.prog, action.dest)
 
 
 def test_the_presets_are_the_papers_and_the_blogs():

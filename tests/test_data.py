@@ -3,6 +3,7 @@
 import gzip
 import os
 import struct
+import zipfile
 
 import numpy as np
 import pytest
@@ -83,6 +84,15 @@ def test_colour_planes_lie_one_after_another(tmp_path, rng):
     np.testing.assert_allclose(own.train[5].reshape(3, 4, 3)[2], images[5, :, :, 2], rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [bool, np.uint8, float])
+def test_zeros_and_ones_are_taken_as_they_are(tmp_path, rng, dtype):
+    images = rng.integers(0, 2, (20, 4, 3)).astype(dtype)
+    np.save(tmp_path / "binary.npy", images)
+    own = data.load(tmp_path / "binary.npy")
+    assert not own.grey
+    np.testing.assert_array_equal(own.train, images[:18].reshape(18, 12))
+
+
 def test_binarising_samples_with_the_grey_value_as_probability(rng):
     grey = np.tile(np.array([0, 0.25, 1], "f"), (20_000, 1))
     np.testing.assert_allclose(data.binarise(grey, rng).mean(axis=0), [0, 0.25, 1], atol=0.01)
@@ -99,27 +109,36 @@ def bad_files(folder, rng):
         "foreign": (b"PNG, or so it says", "not an IDX file"),
         "empty": (b"", "not an IDX file"),
         "cut.gz": (gzip.compress(whole)[:-20], "cannot be read"),
-        "foreign.npy": (b"no array", "cannot be read as an array"),
-        "foreign.npz": (b"no archive", "cannot be read as an array"),
+        "foreign.npy": (b"no array", "not a file of images as NumPy saves them, or damaged"),
+        "foreign.npz": (b"no archive", "not a file of images as NumPy saves them, or damaged"),
     }
     for name, (content, message) in contents.items():
         if content is not None:
             (folder / name).write_bytes(content)
         yield name, message
     arrays = {
-        "pickled.npy": (np.array([{"a": 1}], dtype=object), "cannot be read as an array"),
+        "pickled.npy": (np.array([{"a": 1}], dtype=object), "not a file of images as NumPy saves them, or damaged"),
         "flat.npy": (images.reshape(20, 12), r"shape \(20, 12\)"),
         "four.npy": (np.zeros((20, 4, 3, 4)), "shape"),
+        "vast.npy": (None, "not a file of images"),
         "few.npy": (images[:5], "at least ten images"),
         "above.npy": (images / 200, "floats must lie in"),
-        "nan.npy": (np.where(images > 9, np.nan, 0.5), "floats must lie in"),
+        "nan.npy": (np.where(images > 9, np.nan, 0.5), "holds NaN"),
         "int64.npy": (images.astype(np.int64), "numbers of type int64"),
     }
     for name, (array, message) in arrays.items():
-        np.save(folder / name, array, allow_pickle=True)
+        if array is None:  # a header that promises more than any memory holds
+            header = "{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000, 1000, 100), }"
+            header = header.ljust(117) + "\n"
+            (folder / name).write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode())
+        else:
+            np.save(folder / name, array, allow_pickle=True)
         yield name, message
     np.savez(folder / "two.npz", a=images, b=images)
     yield "two.npz", "holds 2 arrays"
+    with zipfile.ZipFile(folder / "text.npz", "w") as archive:
+        archive.writestr("hello.txt", "no array")
+    yield "text.npz", "not a file of images"
 
 
 def test_bad_files_get_one_clear_line(tmp_path, rng):

@@ -42,6 +42,8 @@ def test_a_learned_start_adds_five_vectors_at_the_end():
         ({"read_N": 0}, "read_N is 0"),
         ({"write_N": 1}, "at least 2 filters"),
         ({"A": -1}, "A is -1"),
+        ({"T": 2.5}, "T is 2.5"),
+        ({"planes": 2}, "planes is 2"),
     ],
 )
 def test_sizes_that_cannot_be(sizes, message):
@@ -180,13 +182,23 @@ def test_generation_is_the_drawing_half_of_inference():
 def test_the_canvas_adds_up_and_starts_blank_or_learned():
     model, x, noise = model_and_inputs(learned_start=True)
     start = model.parameters["start/c"].value
-    first = next(model.infer(x, noise)).canvas.value
+    canvases = [glimpse.canvas.value for glimpse in model.infer(x, noise)]
     model.parameters["start/c"] = Tensor(start * 0)
     blank = next(model.generate(np.zeros((1, 4, 2)))).canvas.value
     model.parameters["start/c"] = Tensor(start)
     moved = next(model.generate(np.zeros((1, 4, 2)))).canvas.value
     np.testing.assert_allclose(moved - blank, np.broadcast_to(start, blank.shape))
-    assert first.shape == blank.shape
+    model.parameters["writeW/w"].value[...] = model.parameters["writeW/b"].value[...] = 0  # an empty pen
+    for canvas in (glimpse.canvas.value for glimpse in model.infer(x, noise)):
+        np.testing.assert_allclose(canvas, np.broadcast_to(start, canvas.shape))
+    assert not np.allclose(canvases[0], canvases[1])
+
+
+def test_wrong_shapes_are_named():
+    model, x, noise = model_and_inputs()
+    for wrong_x, wrong_noise in ((x[:, :-1], noise), (x, noise[:2]), (x, noise[:, :1]), (x[0], noise)):
+        with pytest.raises(ValueError, match="x and noise have shapes"):
+            model.nats(wrong_x, wrong_noise)
 
 
 def test_images_of_a_batch_do_not_mix():

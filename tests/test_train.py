@@ -71,6 +71,21 @@ def test_the_learning_rate_warms_up_and_decays_to_its_floor():
     np.testing.assert_allclose(rates, [5e-6, 5e-4, 1e-3, 5.25e-4, 5e-5, 5e-5], rtol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("number", "message"), [({"steps": 2.5}, "steps is 2.5"), ({"seed": -1}, "seed is -1"), ({"clip": 0}, "clip is 0")]
+)
+def test_numbers_that_cannot_be(number, message):
+    with pytest.raises(BadInput, match=message):
+        Recipe(**number)
+
+
+def test_images_of_another_shape_are_refused():
+    """Also where they have as many pixels."""
+    model = Draw.initial(Config(T=1, z_size=1, enc_size=2, dec_size=2, A=14, B=56))
+    with pytest.raises(BadInput, match=r"\(28, 28, 1\) for a model of \(56, 14, 1\)"):
+        Trainer(model, data.mnist(), Recipe())
+
+
 def test_a_batch_larger_than_the_data_is_refused(images):
     with pytest.raises(BadInput, match="batch size 100 exceeds the 54 training images"):
         trainer(images, batch_size=100)
@@ -147,10 +162,8 @@ def test_kill_9_loses_only_what_was_not_saved(small_images, tmp_path):
     killed.wait()
     step = checkpoint.load(saved).step
     assert 0 < step < 90
-    for arguments in (["--resume", str(tmp_path / "killed")],):
-        assert (
-            subprocess.run([sys.executable, "-m", "minidraw", "train", *arguments], capture_output=True).returncode == 0
-        )
+    resume = [sys.executable, "-m", "minidraw", "train", "--resume", str(tmp_path / "killed")]
+    assert subprocess.run(resume, capture_output=True).returncode == 0
     assert subprocess.run([*command, "--out", str(tmp_path / "whole")], capture_output=True).returncode == 0
     assert state(tmp_path / "killed") == state(tmp_path / "whole")
 
@@ -177,6 +190,14 @@ def test_validation_is_recorded_and_pictures_are_drawn(images, tmp_path, monkeyp
         "samples.png",
         "loss.png",
     }
+
+
+@pytest.mark.parametrize("line", ["garbage", "[1]", "{}", '{"step": 3}', "\x80"])
+def test_a_damaged_metrics_file_is_named(whole_run, line):
+    lines = whole_run.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+    whole_run.metrics.write_bytes("".join([*lines[:4], line + "\n", *lines[4:]]).encode("latin-1"))
+    with pytest.raises(BadInput, match=r"metrics.jsonl: line 5 is damaged"):
+        Run.resume(whole_run.folder)
 
 
 def test_an_occupied_folder_is_left_alone(images, whole_run):
@@ -216,7 +237,7 @@ def test_changed_images_are_noticed(whole_run, small_images, tmp_path):
     np.save(tmp_path / "changed.npy", changed)
     saved = checkpoint.load(whole_run.checkpoint)
     checkpoint.save(whole_run.checkpoint, whole_run.trainer, saved.about | {"data": str(tmp_path / "changed.npy")})
-    with pytest.raises(BadInput, match="not the images that"):
+    with pytest.raises(BadInput, match="no longer the images"):
         Run.resume(whole_run.folder)
 
 
@@ -255,10 +276,10 @@ def damage(path, how):
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("truncated", "truncated, damaged, or not"),
-        ("empty", "truncated, damaged, or not"),
-        ("flipped", "truncated, damaged, or not"),
-        ("pickled", "truncated, damaged, or not"),
+        ("truncated", "not a minidraw checkpoint, or damaged"),
+        ("empty", "not a minidraw checkpoint, or damaged"),
+        ("flipped", "not a minidraw checkpoint, or damaged"),
+        ("pickled", "not a minidraw checkpoint, or damaged"),
         ("foreign", "not a minidraw checkpoint"),
         ("no header", "damaged header"),
         ("impossible configuration", "read_N is 1"),
