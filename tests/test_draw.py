@@ -59,7 +59,7 @@ def window_means(g_tilde, N=5, A=28):
 
 
 def test_the_filters_of_a_centred_window_mirror_about_the_middle():
-    """errata 7: N = 5, A = 28, delta~ = 1 gives means 0, 6.75, 13.5, 20.25, 27."""
+    """N = 5, A = 28, delta~ = 1 gives means 0, 6.75, 13.5, 20.25, 27."""
     p = np.array([[0, 0, 2.0, 0, 0]])
     (F_x, F_y, _), _ = filterbank.maths(p, N=5, A=28, B=28)
     np.testing.assert_allclose(F_x, F_x[:, ::-1, ::-1], atol=1e-15)
@@ -73,7 +73,7 @@ def test_the_filters_of_a_centred_window_mirror_about_the_middle():
 
 @pytest.mark.parametrize(("g_tilde", "centre"), [(-1, -1), (0, 13.5), (1, 28)])
 def test_where_the_centre_of_a_window_may_lie(g_tilde, centre):
-    """errata 7: g~ = -1 and +1 put the centre one pixel outside either edge."""
+    """g~ = -1 and +1 put the centre one pixel outside either edge."""
     from minidraw.ops.attention import window
 
     g, sigma2, delta, gamma = window(np.array([[g_tilde, g_tilde, 0.5, 0.25, 0.125]]), N=5, A=28, B=28)
@@ -82,7 +82,7 @@ def test_where_the_centre_of_a_window_may_lie(g_tilde, centre):
 
 
 def test_the_filters_width_is_sigma_squared():
-    """errata 9: the window gives log sigma^2, and the exponent has its half."""
+    """The window gives log sigma^2, and the exponent has its half."""
     p = np.array([[0, 0, np.log(4.0), np.log(0.1), 0]])
     (F_x, _, _), _ = filterbank.maths(p, N=3, A=101, B=101)
     pixels = np.arange(101)
@@ -93,7 +93,7 @@ def test_the_filters_width_is_sigma_squared():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_filters_far_outside_the_image_are_finite_and_sum_to_one(dtype):
-    """errata 11: a softmax over the pixels, in every dtype."""
+    """A softmax over the pixels, in every dtype."""
     p = np.array([[50, -50, -3, 1, 0], [3, 3, -8, -2, 0]], dtype)
     (F_x, F_y, gamma), back = filterbank.maths(p, N=5, A=28, B=20)
     for F in (F_x, F_y):
@@ -124,7 +124,7 @@ def test_a_blank_canvas_costs_784_ln_2():
 
 
 def test_bernoulli_stays_exact_at_huge_logits():
-    """errata 11: 1000 nats for a wrong pixel at logit 1000, and a gradient of 1."""
+    """1000 nats for a wrong pixel at logit 1000, and a gradient of 1."""
     nats, back = bernoulli.maths(np.array([[1000.0, -1000.0, 1000.0, -1000.0]], "f"), np.array([[0, 1, 1, 0]], "f"))
     assert nats == 2000
     np.testing.assert_allclose(back(np.ones(1, "f"))[0], [[1, -1, 0, 0]], rtol=0, atol=1e-30)
@@ -136,7 +136,7 @@ def test_kl_is_zero_at_the_prior_only(rng):
 
 
 def test_kl_against_monte_carlo(rng):
-    """errata 3: the constant is -1/2 for each latent dimension of each step."""
+    """The constant is -1/2 for each latent dimension of each step."""
     mu, log_sigma = np.full((1, 3), 0.7), np.full((1, 3), -0.5)
     noise = rng.standard_normal((400_000, 3))
     z = mu + np.exp(log_sigma) * noise
@@ -155,7 +155,7 @@ def model_and_inputs(**sizes):
 
 @pytest.mark.parametrize("sizes", [{}, {"read_N": None, "write_N": None}, {"planes": 3, "learned_start": True}])
 def test_fresh_noise_at_every_step(sizes):
-    """errata 4: every noise[t] matters, and only to what comes after it."""
+    """Every noise[t] matters, and only to what comes after it."""
     model, x, noise = model_and_inputs(**sizes)
     before = [g.canvas.value for g in model.infer(x, noise)]
     for t in range(3):
