@@ -8,8 +8,6 @@
 Pictures are in `minidraw.plots`, which is imported on its own: matplotlib takes its time.
 """
 
-from pathlib import Path
-
 from minidraw import checkpoint as _checkpoint
 from minidraw.data import mnist
 from minidraw.draw import Config, Draw
@@ -22,5 +20,4 @@ __all__ = ["Config", "Draw", "Recipe", "Trainer", "evaluate", "load", "mnist"]
 
 def load(run=None):
     """The model (Draw) of a run folder, or the bundled one. Raises errors.BadInput, a ValueError."""
-    path = _checkpoint.BUNDLED if run is None else Path(run) / "checkpoint.npz"
-    return _checkpoint.load(path).model
+    return _checkpoint.load_run(run).model

@@ -99,3 +99,8 @@ def load(path, xp=np):
     model = Draw(config, taken("parameters"))
     adam = None if recipe is None else {"m": taken("m"), "v": taken("v")}
     return Checkpoint(model, about, recipe, step, adam)
+
+
+def load_run(folder=None, xp=np):
+    """The Checkpoint of a run folder, or of the bundled model. Raises BadInput, like `load`."""
+    return load(BUNDLED if folder is None else Path(folder) / "checkpoint.npz", xp)

@@ -241,10 +241,6 @@ def _run_to_the_end(run):
     return stop and run.trainer.step < total
 
 
-def _load(folder, xp=np):
-    return checkpoint.load(checkpoint.BUNDLED if folder is None else Path(folder) / "checkpoint.npz", xp)
-
-
 def _test_images(args, saved):
     """The test images that go with a checkpoint, or the held-out ones of --data; of the model's size."""
     if args.keep_grey and args.data is None:
@@ -283,7 +279,7 @@ def _first(windows, count):
 def _sample(args, parser):
     from minidraw import plots
 
-    model = _load(args.folder).model
+    model = checkpoint.load_run(args.folder).model
     config, drawing = model.config, model.sample(args.count, args.seed)
     means, windows = drawing.means, drawing.write_windows
     pictures = [
@@ -319,7 +315,7 @@ def _sample(args, parser):
 def _reconstruct(args, parser):
     from minidraw import plots
 
-    saved = _load(args.folder)
+    saved = checkpoint.load_run(args.folder)
     model, config = saved.model, saved.model.config
     test = _test_images(args, saved)
     drawing, originals = model.reconstruct(test[:10]), config.as_images(test[:10])
@@ -359,7 +355,7 @@ def _reconstruct(args, parser):
 def _evaluate(args, parser):
     from tqdm import tqdm
 
-    saved = _load(args.folder, library(args.device))
+    saved = checkpoint.load_run(args.folder, library(args.device))
     images = _test_images(args, saved)
     result = evaluate(
         saved.model,
@@ -423,7 +419,7 @@ def _params(args, parser):
     if args.preset or args.no_attention:
         _, config, _ = _preset(args)
     else:
-        config = _load(args.folder).model.config
+        config = checkpoint.load_run(args.folder).model.config
     for name, shape in config.shapes.items():
         print(f"{name:16} {shape}")
     print(f"{config.number_of_parameters:,} parameters")

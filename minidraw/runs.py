@@ -74,7 +74,7 @@ class Run:
     @classmethod
     def resume(cls, folder, steps=None, xp=np):
         """Take up the run in `folder` where its checkpoint left it; `steps`, if given, is its new total."""
-        saved = checkpoint.load(Path(folder) / "checkpoint.npz", xp)
+        saved = checkpoint.load_run(folder, xp)
         if saved.recipe is None:
             raise BadInput(f"{folder}: a model without its training state cannot be resumed")
         if steps is not None and steps <= saved.step:
