@@ -40,23 +40,26 @@ class Tensor:
         return self.value.shape
 
     @property
-    def origin(self):
-        """What a gradient is filed under. It does not hold the value: an array no backward needs is freed at once."""
-        return self if self.node is None else (self.node, self.output)
+    def source(self):
+        """What its gradient is filed under: its node, or a leaf itself."""
+        return self.node or self
 
     def __repr__(self):
         return f"Tensor({self.value!r})"
 
 
 class Node:
-    """One recorded call of an op: where its inputs came from, how gradients go back, and when it was made."""
+    """One recorded call of an op: where its inputs came from, how gradients go back, and when it was made.
+
+    It does not hold the inputs themselves: an array that no backward needs is freed at once.
+    """
 
     __slots__ = ("created", "name", "inputs", "backward", "outputs")
 
     def __init__(self, name, inputs, backward, outputs):
         self.created = next(_creation)
         self.name = name
-        self.inputs = [None if i is None else (i.origin, i.shape) for i in inputs]  # None for a constant
+        self.inputs = inputs  # (source, output, shape), None for a constant
         self.backward = backward
         self.outputs = [(output.shape, output.dtype) for output in outputs]
 
@@ -116,13 +119,11 @@ def primitive(op):
 
     @functools.wraps(op)
     def lifted(*inputs, **settings):
-        tensors = [i if isinstance(i, Tensor) else None for i in inputs]
-        arrays = [i if t is None else t.value for i, t in zip(inputs, tensors, strict=True)]
-        value, backward = op(*arrays, **settings)
+        value, backward = op(*[i.value if isinstance(i, Tensor) else i for i in inputs], **settings)
         several = isinstance(value, tuple)
         values = value if several else (value,)
-        record = _recording and any(tensors)
-        node = Node(op.__name__, tensors, backward, values) if record else None
+        sources = [(i.source, i.output, i.value.shape) if isinstance(i, Tensor) else None for i in inputs]
+        node = Node(op.__name__, sources, backward, values) if _recording and any(sources) else None
         outputs = tuple([Tensor(v, node, k) for k, v in enumerate(values)])
         return outputs if several else outputs[0]
 
@@ -146,39 +147,41 @@ def backward(loss, parameters):
     if loss.value.size != 1:
         raise ValueError(f"backward starts at a scalar loss, not at shape {loss.shape}: take its mean or sum first")
     xp = array_module(loss.value)
-    wanted = {parameter.origin for parameter in parameters}
-    known = {}  # origin -> the sum of the gradients found so far
-    newest_first, reached = [], set()  # a heap of (-created, node), and the nodes that are or were in it
+    wanted = {parameter.source for parameter in parameters}
+    known = {}  # source -> for each of its outputs the sum of the gradients found so far, or None
+    newest_first = []  # a heap of (-created, node): the nodes in `known` that were not visited yet
 
-    def add(origin, gradient):
-        node = origin[0] if isinstance(origin, tuple) else None
-        if node is None and origin not in wanted:
-            return
-        known[origin] = known[origin] + gradient if origin in known else gradient
-        if node is not None and node not in reached:
-            reached.add(node)
-            heapq.heappush(newest_first, (-node.created, node))
+    def add(source, output, gradient):
+        if source not in known:
+            if isinstance(source, Node):
+                heapq.heappush(newest_first, (-source.created, source))
+                known[source] = [None] * len(source.outputs)
+            elif source in wanted:
+                known[source] = [None]
+            else:
+                return
+        sums = known[source]
+        sums[output] = gradient if sums[output] is None else sums[output] + gradient
 
-    def take(node, output, shape, dtype):
-        gradient = known.get((node, output)) if (node, output) in wanted else known.pop((node, output), None)
-        return xp.zeros(shape, dtype) if gradient is None else _dense(gradient)
-
-    add(loss.origin, xp.ones_like(loss.value))
+    add(loss.source, loss.output, xp.ones_like(loss.value))
     while newest_first:
         _, node = heapq.heappop(newest_first)
         if node.backward is None:
             raise RuntimeError("backward ran through this graph before and freed it: compute the loss afresh")
-        gradients = node.backward(*[take(node, k, *output) for k, output in enumerate(node.outputs)])
+        sums = known[node] if node in wanted else known.pop(node)
+        arrived = zip(sums, node.outputs, strict=True)
+        gradients = node.backward(*[xp.zeros(*like) if g is None else _dense(g) for g, like in arrived])
         if not isinstance(gradients, tuple):
             gradients = (gradients,)
         if len(gradients) != len(node.inputs):
             raise ValueError(f"{node.name}: backward gave {len(gradients)} gradients for {len(node.inputs)} inputs")
-        for source, gradient in zip(node.inputs, gradients, strict=True):
-            if source is None or gradient is None:
+        for origin, gradient in zip(node.inputs, gradients, strict=True):
+            if origin is None or gradient is None:
                 continue
-            origin, shape = source
+            source, output, shape = origin
             if gradient.shape != shape:
                 raise ValueError(f"{node.name}: gradient of shape {gradient.shape} for an input of {shape}")
-            add(origin, gradient)
+            add(source, output, gradient)
         node.backward, node.inputs = None, ()
-    return [_dense(known[p.origin]) if p.origin in known else xp.zeros_like(p.value) for p in parameters]
+    found = [known.get(p.source, {p.output: None})[p.output] for p in parameters]
+    return [xp.zeros_like(p.value) if g is None else _dense(g) for p, g in zip(parameters, found, strict=True)]

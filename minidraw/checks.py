@@ -55,13 +55,16 @@ def op_cases():
     case(elementwise.concat, "a b c", normal((3, 2)), normal((3, 4)), normal((3, 1)))
 
     case(elementwise.split, "a", normal((2, 3, 6)), widths=(2, 3, 1))
+    case(elementwise.split_rows, "a", normal((5, 2)), first=2)
 
     case(ops.affine, "x W b", normal((5, 3)), normal((3, 4)), normal(4))
+    case(ops.affine, "x W b", normal((5, 3)), normal((3, 4)), normal((5, 4)), label="affine, a bias for every row")
     case(ops.lstm, "a cell", normal((3, 8)), normal((3, 2)))
     case(ops.lstm, "a cell", 4 * normal((3, 8)), normal((3, 2)), label="lstm, gates nearly shut")
     data_case(ops.sample, "mu log_sigma data", normal((3, 2)), normal((3, 2)), normal((3, 2)))
     case(ops.kl, "mu log_sigma", normal((3, 2)), normal((3, 2)))
     x = rng.integers(0, 2, (3, 6)).astype(float)
+    data_case(ops.error_image, "data c", x, normal((3, 6)))
     data_case(ops.bernoulli, "logits data", normal((3, 6)), x)
     data_case(ops.bernoulli, "logits data", normal((3, 6)), rng.random((3, 6)), label="bernoulli, grey")
     data_case(ops.bernoulli, "logits data", 30 * normal((3, 6)), x, label="bernoulli, large logits")
@@ -76,8 +79,8 @@ def op_cases():
         F_x, F_y = rng.random((2, 3, 7)), rng.random((2, 3, 5))
         gamma = 0.5 + rng.random(2)
         label = f"{planes} plane" + "s" * (planes > 1)
-        images, w = normal((2, planes * 35)), normal((2, planes * 9))
-        case(ops.read, "images F_x F_y gamma", images, F_x, F_y, gamma, label=f"read, {label}")
+        x, x_hat, w = normal((2, planes * 35)), normal((2, planes * 35)), normal((2, planes * 9))
+        data_case(ops.read, "data x_hat F_x F_y gamma", x, x_hat, F_x, F_y, gamma, label=f"read, {label}")
         case(ops.write, "w F_x F_y gamma", w, F_x, F_y, gamma, label=f"write, {label}")
     return cases
 

@@ -12,8 +12,8 @@ import numpy as np
 from minidraw.autodiff import Tensor, no_grad
 from minidraw.backend import array_module, to_host
 from minidraw.errors import BadInput
-from minidraw.ops import affine, bernoulli, filterbank, kl, lstm, read, sample, write
-from minidraw.ops.elementwise import concat, sigmoid, split
+from minidraw.ops import affine, bernoulli, error_image, filterbank, kl, lstm, read, sample, write
+from minidraw.ops.elementwise import concat, sigmoid, split, split_rows
 
 
 @dataclass(frozen=True)
@@ -147,17 +147,43 @@ class Draw:
         sizes = {"c": config.pixels, "enc": config.enc_size, "dec": config.dec_size}
         states = []
         for name in names:
-            zeros = xp.zeros((batch, sizes[name.split("_")[-1]]), like.dtype)
+            zeros = xp.zeros(
+                (batch, sizes[name.split("_")[-1]]), like.dtype, order="F"
+            )  # batch last, like an affine map
             states.append(zeros + self.parameters[f"start/{name}"] if config.learned_start else Tensor(zeros))
         return states
 
-    def _read(self, x, x_hat, h_dec):
-        """Eq. (4): r_t (batch, 2 * planes * N^2) by (27), or [x, x_hat] by (17); and the window read through."""
-        config, images = self.config, concat(x, x_hat)
+    def _eye(self, x):
+        """A function (c, h_dec, h_enc) -> (the affine map that (5) begins with, the window it looked through at x)."""
+        config = self.config
         if config.read_N is None:
-            return images, None
-        window = self._affine("read", h_dec)  # (21)
-        return read(images, *filterbank(window, N=config.read_N, A=config.A, B=config.B)), window
+            return self._whole_image(x)
+
+        def eye(c, h_dec, h_enc):
+            x_hat = error_image(x, c)  # (3)
+            window = self._affine("read", h_dec)  # (21)
+            r = read(x, x_hat, *filterbank(window, N=config.read_N, A=config.A, B=config.B))  # (4), (27)
+            return self._affine("encoder", concat(r, h_dec, h_enc)), window
+
+        return eye
+
+    def _whole_image(self, x):
+        """The eye without attention, where r = [x, x_hat], (17). A third of all products does not depend on t:
+
+            x W_x + x_hat W_x_hat = x (W_x + W_x_hat) - sigmoid(c) W_x_hat
+
+        with W_x and W_x_hat the first rows of the encoder's weight. Chapter 15.
+        """
+        W, b = self.parameters["encoder/w"], self.parameters["encoder/b"]
+        W_x, W_rest = split_rows(W, first=self.config.pixels)
+        W_x_hat, _ = split_rows(W_rest, first=self.config.pixels)
+        constant = affine(x, W_x + W_x_hat, b)
+
+        def eye(c, h_dec, h_enc):
+            minus_mean = error_image(0, c)
+            return affine(concat(minus_mean, h_dec, h_enc), W_rest, constant), None
+
+        return eye
 
     def _pen(self):
         """A function h_dec -> (what (8) adds to the canvas, by (28, 29) or (18); the window it is written through)."""
@@ -187,12 +213,11 @@ class Draw:
         shapes = (len(x), self.config.pixels), (self.config.T, len(x), self.config.z_size)
         if (x.shape, noise.shape) != shapes:
             raise ValueError(f"x and noise have shapes {x.shape} and {noise.shape}, and should have {shapes}")
-        posterior, pen = self._maps("mu", "sigma"), self._pen()
+        eye, posterior, pen = self._eye(x), self._maps("mu", "sigma"), self._pen()
         c, h_enc, cell_enc, h_dec, cell_dec = self._start(len(x), "c", "h_enc", "cell_enc", "h_dec", "cell_dec")
         for noise_t in noise:
-            x_hat = x - sigmoid(c)  # (3)
-            r, read_window = self._read(x, x_hat, h_dec)  # (4)
-            h_enc, cell_enc = lstm(self._affine("encoder", concat(r, h_dec, h_enc)), cell_enc)  # (5)
+            a, read_window = eye(c, h_dec, h_enc)  # (3), (4)
+            h_enc, cell_enc = lstm(a, cell_enc)  # (5)
             mu, log_sigma = posterior(h_enc)  # (1), (2)
             z = sample(mu, log_sigma, noise_t)  # (6)
             c, h_dec, cell_dec, write_window = self._decode(z, c, h_dec, cell_dec, pen)  # (7), (8)

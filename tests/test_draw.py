@@ -106,15 +106,16 @@ def test_writing_is_the_adjoint_of_reading(rng, planes):
     """gamma^2 <write w, x> = <w, read x> for one window."""
     (F_x, F_y, gamma), _ = filterbank.maths(0.5 * rng.standard_normal((4, 5)), N=3, A=9, B=7)
     x, w = rng.standard_normal((4, planes * 63)), rng.standard_normal((4, planes * 9))
-    stroke, glimpse = write.maths(w, F_x, F_y, gamma)[0], read.maths(x, F_x, F_y, gamma)[0]
+    stroke, glimpse = write.maths(w, F_x, F_y, gamma)[0], read.maths(x, x, F_x, F_y, gamma)[0][:, : planes * 9]
     np.testing.assert_allclose(gamma**2 * (stroke * x).sum(axis=1), (w * glimpse).sum(axis=1))
 
 
 def test_every_plane_is_read_through_the_same_filters(rng):
     (F_x, F_y, gamma), _ = filterbank.maths(rng.standard_normal((2, 5)), N=2, A=4, B=3)
     planes = [rng.standard_normal((2, 12)) for _ in range(3)]
-    together = read.maths(np.concatenate(planes, axis=1), F_x, F_y, gamma)[0]
-    apart = [read.maths(plane, F_x, F_y, gamma)[0] for plane in planes]
+    x, x_hat = np.concatenate(planes, axis=1), np.concatenate(planes[::-1], axis=1)
+    together = read.maths(x, x_hat, F_x, F_y, gamma)[0]
+    apart = [read.maths(plane, plane, F_x, F_y, gamma)[0][:, :4] for plane in planes + planes[::-1]]
     np.testing.assert_allclose(together, np.concatenate(apart, axis=1))
 
 

@@ -68,14 +68,19 @@ def filterbank(p, *, N, A, B):
     return filters(g_x, A), filters(g_y, B), e.reshape(e.exp(log_gamma), shape=(batch,))
 
 
-def read(images, F_x, F_y, gamma):
+def error_image(x, c):
+    return x - e.sigmoid(c)
+
+
+def read(x, x_hat, F_x, F_y, gamma):
     """Plane by plane."""
     (batch, N, A), B = F_x.shape, F_y.shape[2]
     glimpses = []
-    for k in range(images.shape[1] // (A * B)):
-        image = e.reshape(columns(images, start=k * A * B, stop=(k + 1) * A * B), shape=(batch, B, A))
-        patch = F_y @ image @ transpose(F_x)
-        glimpses.append(e.reshape(e.reshape(gamma, shape=(batch, 1, 1)) * patch, shape=(batch, N * N)))
+    for images in (x, x_hat):
+        for k in range(images.shape[1] // (A * B)):
+            image = e.reshape(columns(images, start=k * A * B, stop=(k + 1) * A * B), shape=(batch, B, A))
+            patch = F_y @ image @ transpose(F_x)
+            glimpses.append(e.reshape(e.reshape(gamma, shape=(batch, 1, 1)) * patch, shape=(batch, N * N)))
     return e.concat(*glimpses)
 
 

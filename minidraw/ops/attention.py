@@ -6,6 +6,8 @@ from 0 here; the paper counts both from 1, and the formulas are shifted to match
 window with g~ = 0 sits in the middle of the image. Chapters 10 and 11.
 """
 
+import functools
+
 from minidraw.autodiff import primitive
 from minidraw.backend import array_module
 
@@ -16,10 +18,20 @@ def window(p, *, N, A, B):
     DRAW (21) to (24), with g = (A - 1)/2 + (A + 1)/2 g~ so that g~ = 0 is the middle of the image. Chapter 10.
     """
     xp = array_module(p)
-    sizes = xp.asarray([A, B], dtype=p.real.dtype)
+    sizes, *_ = _grid(xp, p.real.dtype, N, A, B)
     g = (sizes - 1) / 2 + (sizes + 1) / 2 * p[:, :2]
-    delta = (max(A, B) - 1) / (N - 1) * xp.exp(p[:, 3])
-    return g, xp.exp(p[:, 2]), delta, xp.exp(p[:, 4])
+    sigma2, delta, gamma = xp.exp(p[:, 2:]).T
+    return g, sigma2, (max(A, B) - 1) / (N - 1) * delta, gamma
+
+
+@functools.cache
+def _grid(xp, dtype, N, A, B):
+    """What does not depend on the window, made once: on a GPU each would be an upload."""
+    sizes = xp.asarray([A, B], dtype=dtype)
+    offset = xp.arange(N, dtype=dtype) - (N - 1) / 2  # of filter i from the centre, in units of delta
+    a = xp.arange(max(A, B), dtype=dtype)
+    from_middle = a - (max(A, B) - 1) / 2
+    return sizes, offset, a, xp.stack([a**0, from_middle, from_middle**2], axis=1)
 
 
 @primitive
@@ -36,39 +48,48 @@ def filterbank(p, *, N, A, B):
     far outside the image. F_y likewise, from g~_y and B.
     """
     xp = array_module(p)
-    sizes = xp.asarray([[A], [B]], dtype=p.real.dtype)  # x and y side by side: every array below is (batch, 2, ...)
-    offset = xp.arange(N, dtype=p.real.dtype) - (N - 1) / 2  # of filter i from the centre, in units of delta
-    pixels = xp.arange(max(A, B), dtype=p.real.dtype)
+    sizes, offset, a, powers = _grid(xp, p.real.dtype, N, A, B)
     g, sigma2, delta, gamma = window(p, N=N, A=A, B=B)
     sigma2, delta = sigma2[:, None, None], delta[:, None, None]
 
-    mu = g[:, :, None] + offset * delta  # (batch, 2, N)
-    nearest = xp.clip(xp.rint(mu.real), 0, sizes - 1) - mu  # from mu to the pixel with the largest exponent
-    distance = pixels - mu[..., None]  # (batch, 2, N, pixels)
-    exponent = distance * distance
-    exponent -= (nearest * nearest)[..., None]
+    mu = g[:, :, None] + offset * delta  # (batch, 2, N): x and y side by side, as in all arrays below
+    nearest = xp.minimum(xp.maximum(xp.rint(mu.real), 0), sizes[:, None] - 1)  # the pixel with the largest exponent
+    exponent = a - mu[..., None]  # (batch, 2, N, pixels)
+    exponent *= exponent
+    exponent -= ((nearest - mu) ** 2)[..., None]
     exponent /= -2 * sigma2[..., None]
     if A != B:
         exponent[:, 0 if A < B else 1, :, min(A, B) :] = -xp.inf  # no pixels there, on the shorter side
     F = xp.exp(exponent)
-    F /= F.sum(axis=3, keepdims=True)
+
+    # A row of F is a distribution over the pixels, exp(-a^2 / (2 sigma^2) + a mu / sigma^2) but for a factor. So its
+    # gradient with respect to what multiplies a is the covariance of dF with a under that distribution, and with
+    # respect to what multiplies a^2 the covariance with a^2: nothing else of dF is needed.
+    mean = _moments(F, powers)
+    F /= mean[..., :1]
+    mean /= mean[..., :1]  # of 1, a and a^2
 
     def backward(dF_x, dF_y, dgamma):
-        dF = xp.zeros_like(F)
-        dF[:, 0, :, :A], dF[:, 1, :, :B] = dF_x, dF_y
-        dF *= F
-        dexponent = dF - F * dF.sum(axis=3, keepdims=True)  # F (dF - sum F dF), row by row
-        dexponent *= distance
-        dmu = dexponent.sum(axis=3) / sigma2
-        dexponent *= distance
+        FdF = xp.zeros_like(F)
+        xp.multiply(F[:, 0, :, :A], dF_x, out=FdF[:, 0, :, :A])
+        xp.multiply(F[:, 1, :, :B], dF_y, out=FdF[:, 1, :, :B])
+        covariance = _moments(FdF, powers)
+        covariance -= covariance[..., :1] * mean  # of dF with a, and with a^2
+        covariance /= sigma2[..., None]
+        dmu, half, middle = covariance[..., 1], covariance[..., 2] / 2, (max(A, B) - 1) / 2
         dp = xp.empty_like(p)
-        dp[:, :2] = (dmu.sum(axis=2, keepdims=True) * (sizes + 1) / 2)[..., 0]
-        dp[:, 2] = dexponent.sum(axis=(1, 2, 3)) / (2 * sigma2[:, 0, 0])
+        dp[:, :2] = dmu.sum(axis=2) * (sizes + 1) / 2
+        dp[:, 2] = (half - (mu - middle) * dmu).sum(axis=(1, 2))
         dp[:, 3] = (dmu * offset * delta).sum(axis=(1, 2))
         dp[:, 4] = dgamma * gamma
         return dp
 
     return (F[:, 0, :, :A], F[:, 1, :, :B], gamma), backward
+
+
+def _moments(F, powers):
+    """The sums over the pixels a of F (..., pixels) times 1, a and a^2, `powers` (pixels, 3): (..., 3)."""
+    return (F.reshape(-1, len(powers)) @ powers).reshape(*F.shape[:-1], 3)
 
 
 def _T(matrices):
@@ -77,27 +98,28 @@ def _T(matrices):
 
 
 @primitive
-def read(images, F_x, F_y, gamma):
-    """The glimpse gamma F_y x F_x^T of every plane x: (batch, planes * N * N). DRAW (27), chapter 11.
+def read(x, x_hat, F_x, F_y, gamma):
+    """The glimpse gamma [F_y x F_x^T, F_y x_hat F_x^T]: (batch, 2 * planes * N * N). DRAW (27), chapter 11.
 
-    images (batch, planes * B * A), F_x (batch, N, A), F_y (batch, N, B), gamma (batch,).
-    A glimpse has rows j (y) and columns i (x), like the image.
+    The image x, which is data, and the error image x_hat are (batch, planes * B * A); F_x (batch, N, A),
+    F_y (batch, N, B), gamma (batch,). A glimpse has rows j (y) and columns i (x), like the image.
     """
-    (batch, N, A), B = F_x.shape, F_y.shape[2]
-    rows = images.reshape(batch, -1, A)  # of all the planes: one product filters them all along x
-    narrow = (rows @ _T(F_x)).reshape(batch, -1, B, N)
-    patch = F_y[:, None] @ narrow
-    scale = gamma[:, None, None, None]
+    xp, (batch, _, A), B = array_module(x_hat), F_x.shape, F_y.shape[2]
+    image, error = (planes.reshape(batch, -1, B, A) for planes in (x, x_hat))
+    narrow = xp.concatenate([F_y[:, None] @ image, F_y[:, None] @ error], axis=1)  # (batch, 2 * planes, N, A)
+    rows = narrow.reshape(batch, -1, A)  # of all planes: F_x serves them all
+    patch = rows @ _T(F_x)
+    scale = gamma[:, None, None]
 
     def backward(dr):
         dr = dr.reshape(patch.shape)
         dpatch = scale * dr
-        dnarrow = _T(F_y)[:, None] @ dpatch
-        drows = dnarrow.reshape(batch, -1, N)
-        dF_x = _T(drows) @ rows
-        dF_y = (dpatch @ _T(narrow)).sum(axis=1)
-        dgamma = (dr * patch).sum(axis=(1, 2, 3))
-        return (drows @ F_x).reshape(images.shape), dF_x, dF_y, dgamma
+        dnarrow, dnarrow_hat = xp.split((dpatch @ F_x).reshape(narrow.shape), 2, axis=1)
+        dx_hat = _T(F_y)[:, None] @ dnarrow_hat
+        dF_x = _T(dpatch) @ rows
+        dF_y = (dnarrow @ _T(image) + dnarrow_hat @ _T(error)).sum(axis=1)
+        dgamma = (dr * patch).sum(axis=(1, 2))
+        return None, dx_hat.reshape(x_hat.shape), dF_x, dF_y, dgamma
 
     return (scale * patch).reshape(batch, -1), backward
 
@@ -109,17 +131,19 @@ def write(w, F_x, F_y, gamma):
     The patch w is (batch, planes * N * N); F_x (batch, N, A), F_y (batch, N, B), gamma (batch,).
     """
     (batch, N, A), B = F_x.shape, F_y.shape[2]
-    scale = gamma[:, None, None, None]
-    patch = w.reshape(batch, -1, N, N) / scale
-    rows = (_T(F_y)[:, None] @ patch).reshape(batch, -1, N)
+    scale = gamma[:, None, None]
+    patch = w.reshape(batch, -1, N) / scale  # the rows of every plane
+    narrow = (patch @ F_x).reshape(batch, -1, N, A)
+    stroke = _T(F_y)[:, None] @ narrow
 
     def backward(dstroke):
-        dstroke = dstroke.reshape(batch, -1, A)
-        dF_x = _T(rows) @ dstroke
-        drows = (dstroke @ _T(F_x)).reshape(batch, -1, B, N)
-        dF_y = (patch @ _T(drows)).sum(axis=1)
-        dpatch = F_y[:, None] @ drows
-        dgamma = -(dpatch * patch).sum(axis=(1, 2, 3)) / gamma
+        dstroke = dstroke.reshape(batch, -1, B, A)
+        dnarrow = F_y[:, None] @ dstroke
+        drows = dnarrow.reshape(batch, -1, A)
+        dpatch = drows @ _T(F_x)
+        dF_x = _T(patch) @ drows
+        dF_y = (narrow @ _T(dstroke)).sum(axis=1)
+        dgamma = -(dpatch * patch).sum(axis=(1, 2)) / gamma
         return (dpatch / scale).reshape(w.shape), dF_x, dF_y, dgamma
 
-    return (rows @ F_x).reshape(batch, -1), backward
+    return stroke.reshape(batch, -1), backward

@@ -1,4 +1,4 @@
-"""The cost of the image itself, from logits. Chapter 4."""
+"""The canvas as logits: what it costs the image, and what it lacks of it. Chapters 4 and 9."""
 
 from minidraw.autodiff import primitive
 from minidraw.backend import array_module
@@ -13,10 +13,33 @@ def bernoulli(logits, x):
     logit; x is data. Chapter 4.
     """
     xp = array_module(logits)
-    positive = logits.real > 0  # the real part: so that the complex step can pass
-    softplus = xp.where(positive, logits, 0) + xp.log1p(xp.exp(xp.where(positive, -logits, logits)))
+    size = logits * xp.sign(logits.real)  # |c|, of the real part: so that the complex step can pass
+    nats = xp.exp(-size)
+    nats += 1
+    xp.log(nats, out=nats)
+    size += logits
+    size *= 0.5  # max(c, 0)
+    nats += size  # softplus(c)
+    nats -= x * logits
 
     def backward(dnats):
         return dnats[:, None] * (logistic(logits) - x), None
 
-    return (softplus - x * logits).sum(axis=1), backward
+    return nats.sum(axis=1), backward
+
+
+@primitive
+def error_image(x, c):
+    """x_hat = x - sigmoid(c), what the canvas c lacks of the image x, both (batch, pixels); x is data.
+
+    DRAW (3). It is also minus the gradient of `bernoulli`: the way the canvas should move. Chapter 9.
+    """
+    mean = logistic(c)
+
+    def backward(dx_hat):
+        dc = mean - 1
+        dc *= mean
+        dc *= dx_hat
+        return None, dc
+
+    return x - mean, backward

@@ -2,7 +2,7 @@
 
 from minidraw.autodiff import primitive
 from minidraw.backend import array_module
-from minidraw.ops.elementwise import logistic
+from minidraw.ops.elementwise import columns, logistic_of_minus
 
 
 @primitive
@@ -16,21 +16,28 @@ def lstm(a, cell):
         cell_new = f * cell + i * g
         h = o * tanh(cell_new)
     """
-    xp, H, shape = array_module(a), cell.shape[1], a.shape  # backward holds the gates, and not a
-    gates = logistic(a[:, : 3 * H])
-    i, f, o = gates[:, :H], gates[:, H : 2 * H], gates[:, 2 * H :]
-    g = xp.tanh(a[:, 3 * H :])
+    xp, quarters = array_module(a), [cell.shape[1]] * 4
+    gates = -a
+    *_, g = columns(gates, quarters)
+    g *= 2  # tanh(a) = 2 sigmoid(2 a) - 1: so all four gates take one pass of exp
+    i, f, o, g = columns(logistic_of_minus(gates), quarters)
+    g *= 2
+    g -= 1
     cell_new = f * cell + i * g
     squashed = xp.tanh(cell_new)
 
     def backward(dh, dcell_new):
-        dcell_new = dcell_new + dh * o * (1 - squashed * squashed)  # from the next step, and through h
-        da = xp.empty_like(gates, shape=shape)
-        xp.multiply(dcell_new, g, out=da[:, :H])  # di, df, do side by side ...
-        xp.multiply(dcell_new, cell, out=da[:, H : 2 * H])
-        xp.multiply(dh, squashed, out=da[:, 2 * H : 3 * H])
-        da[:, : 3 * H] *= gates * (1 - gates)  # ... and through the three sigmoids at once
-        xp.multiply(dcell_new * i, 1 - g * g, out=da[:, 3 * H :])
-        return da, dcell_new * f
+        dcell = 1 - squashed * squashed
+        dcell *= dh * o
+        dcell += dcell_new  # through h, and from the next step
+        da = 1 - gates
+        da *= gates  # the slope of a sigmoid
+        da_i, da_f, da_o, da_g = columns(da, quarters)
+        da_i *= dcell * g
+        da_f *= dcell * cell
+        da_o *= dh * squashed
+        xp.multiply(dcell * i, 1 - g * g, out=da_g)
+        dcell *= f
+        return da, dcell
 
     return (o * squashed, cell_new), backward
