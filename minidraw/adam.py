@@ -1,25 +1,28 @@
 """Adam (Kingma & Ba 2015, Algorithm 1), and the clip by global norm. Chapter 7."""
 
+import numpy as np
+
 from minidraw.backend import array_module
+
+BLOCK = 2**16  # numbers: what a step of Adam takes up of them at a time fits into the cache of a core
 
 
 def global_norm(gradients):
     """The Euclidean norm of all `gradients` taken as one long vector, a 0-d array."""
     total = 0
     for g in gradients:
-        total = total + array_module(g).vdot(g, g)
+        total = total + (g * g).sum()
     return total**0.5
 
 
-def clip(gradients, largest):
-    """Scale all `gradients` by one factor so that their global norm is at most `largest`: (gradients, norm).
+def clip_factor(gradients, largest):
+    """What all `gradients` are to be multiplied by, so that their global norm is at most `largest`: (factor, norm).
 
     One factor for all keeps the direction of the step; a norm for each tensor would turn it.
-    `norm` is the one before clipping, a 0-d array. The result is in new arrays.
+    Both are 0-d arrays; `norm` is the one before clipping.
     """
     norm = global_norm(gradients)
-    factor = array_module(norm).minimum(1, largest / (norm + 1e-12))
-    return [g * factor for g in gradients], norm
+    return array_module(norm).minimum(1, largest / (norm + 1e-12)), norm
 
 
 class Adam:
@@ -37,21 +40,35 @@ class Adam:
         """Go on from a saved state: `t` steps done, moments `m` and `v`, arrays in the parameters' order."""
         self.t, self.m, self.v = t, list(m), list(v)
 
-    def step(self, gradients, learning_rate):
-        """One step against `gradients`, arrays shaped like the parameters and in their order."""
+    def step(self, gradients, learning_rate, factor=1):
+        """One step against `factor` times `gradients`, arrays shaped like the parameters and in their order."""
         self.t += 1
-        correction1, correction2 = 1 - self.beta1**self.t, 1 - self.beta2**self.t
-        for p, g, m, v in zip(self.parameters, gradients, self.m, self.v, strict=True):
-            xp = array_module(p)
-            m *= self.beta1
-            m += (1 - self.beta1) * g
-            v *= self.beta2
-            scratch = g * g
-            scratch *= 1 - self.beta2
-            v += scratch
-            xp.sqrt(v, out=scratch)
-            scratch *= correction2**-0.5
-            scratch += self.eps  # outside the root
-            xp.divide(m, scratch, out=scratch)
-            scratch *= learning_rate / correction1
-            p -= scratch
+        for arrays in zip(self.parameters, gradients, self.m, self.v, strict=True):
+            for p, g, m, v in _blocks(arrays):
+                self._update(p, factor * g, m, v, learning_rate)
+
+    def _update(self, p, g, m, v, learning_rate):
+        """Algorithm 1 for some of the parameters, in place; `g` is overwritten."""
+        xp = array_module(p)
+        m *= self.beta1
+        m += (1 - self.beta1) * g
+        v *= self.beta2
+        g *= g
+        g *= 1 - self.beta2
+        v += g
+        scratch = xp.sqrt(v, out=g)
+        scratch *= (1 - self.beta2**self.t) ** -0.5
+        scratch += self.eps  # outside the root
+        xp.divide(m, scratch, out=scratch)
+        scratch *= learning_rate / (1 - self.beta1**self.t)
+        p -= scratch
+
+
+def _blocks(arrays):
+    """The same rows of each of `arrays`, some BLOCK numbers at a time, as views; on a GPU all rows at once."""
+    if not isinstance(arrays[0], np.ndarray):
+        yield arrays
+        return
+    rows = max(1, BLOCK * len(arrays[0]) // arrays[0].size)
+    for start in range(0, len(arrays[0]), rows):
+        yield [array[start : start + rows] for array in arrays]

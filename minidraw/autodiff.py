@@ -59,7 +59,7 @@ class Node:
     def __init__(self, name, inputs, backward, outputs):
         self.created = next(_creation)
         self.name = name
-        self.inputs = inputs  # (source, output, shape), None for a constant
+        self.inputs = inputs  # the origin of each: (source, output, shape), or None for a constant
         self.backward = backward
         self.outputs = [(output.shape, output.dtype) for output in outputs]
 
@@ -119,11 +119,15 @@ def primitive(op):
 
     @functools.wraps(op)
     def lifted(*inputs, **settings):
-        value, backward = op(*[i.value if isinstance(i, Tensor) else i for i in inputs], **settings)
+        arrays, origins = [], []
+        for i in inputs:
+            tensor = isinstance(i, Tensor)
+            arrays.append(i.value if tensor else i)
+            origins.append((i.node or i, i.output, i.value.shape) if tensor else None)
+        value, backward = op(*arrays, **settings)
         several = isinstance(value, tuple)
         values = value if several else (value,)
-        sources = [(i.source, i.output, i.value.shape) if isinstance(i, Tensor) else None for i in inputs]
-        node = Node(op.__name__, sources, backward, values) if _recording and any(sources) else None
+        node = Node(op.__name__, origins, backward, values) if _recording and any(origins) else None
         outputs = tuple([Tensor(v, node, k) for k, v in enumerate(values)])
         return outputs if several else outputs[0]
 
@@ -150,38 +154,38 @@ def backward(loss, parameters):
     wanted = {parameter.source for parameter in parameters}
     known = {}  # source -> for each of its outputs the sum of the gradients found so far, or None
     newest_first = []  # a heap of (-created, node): the nodes in `known` that were not visited yet
-
-    def add(source, output, gradient):
-        if source not in known:
-            if isinstance(source, Node):
-                heapq.heappush(newest_first, (-source.created, source))
-                known[source] = [None] * len(source.outputs)
-            elif source in wanted:
-                known[source] = [None]
-            else:
-                return
-        sums = known[source]
-        sums[output] = gradient if sums[output] is None else sums[output] + gradient
-
-    add(loss.source, loss.output, xp.ones_like(loss.value))
-    while newest_first:
-        _, node = heapq.heappop(newest_first)
-        if node.backward is None:
-            raise RuntimeError("backward ran through this graph before and freed it: compute the loss afresh")
-        sums = known[node] if node in wanted else known.pop(node)
-        arrived = zip(sums, node.outputs, strict=True)
-        gradients = node.backward(*[xp.zeros(*like) if g is None else _dense(g) for g, like in arrived])
-        if not isinstance(gradients, tuple):
-            gradients = (gradients,)
-        if len(gradients) != len(node.inputs):
-            raise ValueError(f"{node.name}: backward gave {len(gradients)} gradients for {len(node.inputs)} inputs")
-        for origin, gradient in zip(node.inputs, gradients, strict=True):
+    node = loss.node
+    arrivals = [((loss.source, loss.output, loss.shape), xp.ones_like(loss.value))]
+    while True:
+        for origin, gradient in arrivals:
             if origin is None or gradient is None:
                 continue
             source, output, shape = origin
             if gradient.shape != shape:
                 raise ValueError(f"{node.name}: gradient of shape {gradient.shape} for an input of {shape}")
-            add(source, output, gradient)
+            sums = known.get(source)
+            if sums is None:
+                if isinstance(source, Node):
+                    heapq.heappush(newest_first, (-source.created, source))
+                    sums = known[source] = [None] * len(source.outputs)
+                elif source in wanted:
+                    sums = known[source] = [None]
+                else:
+                    continue
+            sums[output] = gradient if sums[output] is None else sums[output] + gradient
+        if not newest_first:
+            break
+        _, node = heapq.heappop(newest_first)
+        if node.backward is None:
+            raise RuntimeError("backward ran through this graph before and freed it: compute the loss afresh")
+        sums = known[node] if node in wanted else known.pop(node)
+        outputs = zip(sums, node.outputs, strict=True)
+        gradients = node.backward(*[xp.zeros(*like) if g is None else _dense(g) for g, like in outputs])
+        if not isinstance(gradients, tuple):
+            gradients = (gradients,)
+        if len(gradients) != len(node.inputs):
+            raise ValueError(f"{node.name}: backward gave {len(gradients)} gradients for {len(node.inputs)} inputs")
+        arrivals = list(zip(node.inputs, gradients, strict=True))
         node.backward, node.inputs = None, ()
     found = [known.get(p.source, {p.output: None})[p.output] for p in parameters]
     return [xp.zeros_like(p.value) if g is None else _dense(g) for p, g in zip(parameters, found, strict=True)]

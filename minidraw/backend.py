@@ -38,6 +38,12 @@ def library(device):
     return cupy
 
 
+def wait_for(xp):
+    """Return once everything asked of the library `xp` is done: a GPU works behind the program's back."""
+    if xp is not np:
+        xp.cuda.Device().synchronize()
+
+
 def to_host(array):
     """`array` as a NumPy array, copied from the GPU where it lies there."""
     return array if isinstance(array, np.ndarray) else array.get()

@@ -1,12 +1,26 @@
-"""How long a training step takes, beside the matrix products that it cannot do without. Chapter 15."""
+"""How long a training step takes, beside the matrix products it cannot do without, and where it goes. Chapter 15."""
 
+import cProfile
+import pstats
+import re
+import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from minidraw import data, ops
+from minidraw.adam import Adam, clip_factor
+from minidraw.autodiff import Outer
+from minidraw.backend import library, wait_for
 from minidraw.draw import Draw
+from minidraw.ops import elementwise
 from minidraw.train import Trainer
+
+WARM_UP = 3  # steps before the clock runs
 
 
 class Timing(NamedTuple):
@@ -14,15 +28,18 @@ class Timing(NamedTuple):
 
     preset: str
     attention: bool
+    device: str
+    workers: int
     step_ms: float
     step_spread_ms: float
     floor_ms: float
     floor_spread_ms: float
     ratio: float  # step over floor
     images_per_second: float
+    peak_mib: float | None  # of all processes together; None but on Linux
 
 
-def matrix_products(config, batch_size):
+def matrix_products(config, batch_size, xp=np):
     """A function that does the matrix products of one training step of the straightforward model, and nothing else.
 
     For every weight and every t the product forward, x W, and the product with the transposed weight backward, dy W^T;
@@ -31,43 +48,104 @@ def matrix_products(config, batch_size):
     rng = np.random.default_rng(0)
     T, weights = config.T, []
     for fan_in, fan_out in (shape for shape in config.shapes.values() if len(shape) == 2):
-        x, dy = (rng.standard_normal((T, batch_size, size), np.float32) for size in (fan_in, fan_out))
-        W = rng.standard_normal((fan_in, fan_out), np.float32)
-        weights.append((x, W, dy, np.empty_like(dy[0]), np.empty_like(x[0]), np.empty_like(W)))
+        x, dy = (xp.asarray(rng.standard_normal((T, batch_size, size), np.float32)) for size in (fan_in, fan_out))
+        W = xp.asarray(rng.standard_normal((fan_in, fan_out), np.float32))
+        weights.append((x, W, dy, xp.empty_like(dy[0]), xp.empty_like(x[0]), xp.empty_like(W)))
 
     def products():
         for t in range(T):
             for x, W, _, y, _, _ in weights:
-                np.matmul(x[t], W, out=y)
+                xp.matmul(x[t], W, out=y)
         for t in range(T):
             for _, W, dy, _, dx, _ in weights:
-                np.matmul(dy[t], W.T, out=dx)
+                xp.matmul(dy[t], W.T, out=dx)
         for x, W, dy, _, _, dW in weights:
-            np.matmul(x.reshape(-1, len(W)).T, dy.reshape(-1, W.shape[1]), out=dW)
+            xp.matmul(x.reshape(-1, len(W)).T, dy.reshape(-1, W.shape[1]), out=dW)
 
     return products
 
 
-def bench(preset, config, recipe, images, rounds=40):
-    """The Timing of a configuration on NumPy: step and products in turn, so that a busy machine slows both."""
-    trainer = Trainer(Draw.initial(config, recipe.seed), images, recipe)
-    products = matrix_products(config, recipe.batch_size)
+def bench(preset, config, recipe, device="cpu", rounds=40):
+    """The Timing of a configuration on MNIST: step and products in turn, so that a busy machine slows both.
+
+    In a process of its own, so that the memory is this configuration's alone.
+    """
+    with ProcessPoolExecutor(1, get_context("spawn")) as alone:
+        return alone.submit(_bench, preset, config, recipe, device, rounds).result()
+
+
+def _bench(preset, config, recipe, device, rounds):
+    xp = library(device)
+    trainer = Trainer(Draw.initial(config, recipe.seed, xp=xp), data.mnist(), recipe)
+    for _ in range(WARM_UP):
+        trainer.advance()
+    memory = peak_memory(trainer)
+    products = matrix_products(config, recipe.batch_size, xp)
+    products()
 
     def seconds(work):
+        wait_for(xp)
+        time.sleep(0.05)  # the threads of a product just done keep a core busy for a while, waiting for the next
         start = time.perf_counter()
         work()
+        wait_for(xp)
         return time.perf_counter() - start
 
-    times = np.array([[seconds(trainer.advance), seconds(products)] for _ in range(rounds + 3)])[3:] * 1e3
+    times = np.array([[seconds(trainer.advance), seconds(products)] for _ in range(rounds)]) * 1e3
     low, (step, floor), high = np.percentile(times, (25, 50, 75), axis=0)
     spread = high - low
     return Timing(
-        preset,
-        config.read_N is not None,
-        float(step),
-        float(spread[0]),
-        float(floor),
-        float(spread[1]),
-        float(step / floor),
-        float(recipe.batch_size / step * 1e3),
+        preset=preset,
+        attention=config.read_N is not None,
+        device=device,
+        workers=recipe.workers,
+        step_ms=float(step),
+        step_spread_ms=float(spread[0]),
+        floor_ms=float(floor),
+        floor_spread_ms=float(spread[1]),
+        ratio=float(step / floor),
+        images_per_second=float(recipe.batch_size / step * 1e3),
+        peak_mib=memory,
     )
+
+
+def peak_memory(trainer):
+    """The most memory in MiB that this process and its trainer's workers had resident so far; None but on Linux.
+
+    Not getrusage's ru_maxrss: that of a new process begins at its parent's.
+    """
+    if not sys.platform.startswith("linux"):
+        return None
+    status = [Path(f"/proc/{pid}/status").read_text() for pid in ("self", *trainer.worker_pids)]
+    return sum(int(re.search(r"VmHWM:\s+(\d+) kB", text)[1]) for text in status) / 1024
+
+
+def profile(config, recipe, rounds=20):
+    """Where a step goes, in one process on NumPy: milliseconds of (forward, backward) by name, the longest first.
+
+    Every op that the model calls, the products that make the weights' gradients, Adam with the clip, and the rest:
+    the tape, the batch, and what Python and the profiler themselves take.
+    """
+    trainer = Trainer(Draw.initial(config, recipe.seed), data.mnist(), recipe)
+    for _ in range(WARM_UP):
+        trainer.advance()
+    profiler = cProfile.Profile()
+    profiler.enable()
+    for _ in range(rounds):
+        trainer.advance()
+    profiler.disable()
+    stats = pstats.Stats(profiler)
+    milliseconds = {key[:2]: row[3] / rounds * 1e3 for key, row in stats.stats.items()}  # (file, line) -> cumulative
+
+    def spent(code):
+        return milliseconds.get((code.co_filename, code.co_firstlineno), 0.0)
+
+    rows = {}
+    for op in {op for room in (ops, elementwise) for op in vars(room).values() if hasattr(op, "maths")}:
+        code = op.maths.__code__
+        (backward,) = (const for const in code.co_consts if getattr(const, "co_name", None) == "backward")
+        rows[op.__name__] = (spent(code), spent(backward))
+    rows["weights' gradients"] = (0.0, spent(Outer.dense.__code__))
+    rows["Adam and clip"] = (0.0, spent(Adam.step.__code__) + spent(clip_factor.__code__))
+    rows["tape, batch, the rest"] = (stats.total_tt / rounds * 1e3 - sum(map(sum, rows.values())), 0.0)
+    return dict(sorted((row for row in rows.items() if sum(row[1]) > 0), key=lambda row: -sum(row[1])))

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import json
 import os
+import platform
 import signal
 import sys
 from dataclasses import replace
@@ -18,6 +19,8 @@ from minidraw.errors import BadInput
 from minidraw.evaluate import evaluate
 from minidraw.presets import PRESETS
 from minidraw.runs import Run, images_of, new_folder
+from minidraw.share import cores
+from minidraw.train import best_workers
 
 
 def _number(kind, low, high, what):
@@ -69,6 +72,10 @@ def _parser():
     def device(sub):
         sub.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="NumPy or CuPy (default: cpu)")
 
+    def workers(sub):
+        note = "processes that share each batch on a CPU (default: one a core, as long as each has 25 images)"
+        sub.add_argument("--workers", type=positive, metavar="N", help=note)
+
     def own_images(sub, default):
         sub.add_argument(
             "--data",
@@ -104,6 +111,7 @@ def _parser():
         help=f"Adam's step size at its height (default: the preset's: {defaults('learning_rate')})",
     )
     sub.add_argument("--seed", type=natural, metavar="N", help="of all random numbers of the run (default: 0)")
+    workers(sub)
     device(sub)
     own_images(sub, "the bundled MNIST")
     sub.add_argument("--out", type=_path, metavar="RUN", help="the new run folder (default: runs/PRESET-1, -2, ...)")
@@ -139,9 +147,13 @@ def _parser():
     sub.add_argument("--json", action="store_true", help="print one JSON object")
 
     sub = command("bench", _bench, "how long a training step takes, beside its matrix products alone")
-    preset(sub)
+    preset(sub, "sizes and recipe (default: blog, blog --no-attention and paper, in turn)")
     sub.add_argument("--rounds", type=positive, default=40, metavar="N", help="steps to time (default: 40)")
-    sub.add_argument("--json", action="store_true", help="print one JSON object")
+    workers(sub)
+    device(sub)
+    what = sub.add_mutually_exclusive_group()
+    what.add_argument("--json", action="store_true", help="print a list of JSON objects, one for each row")
+    what.add_argument("--profile", action="store_true", help="where the time goes, by op, in one process on the CPU")
 
     command("gradcheck", _gradcheck, "check every hand-derived gradient against differences and the complex step")
 
@@ -165,7 +177,8 @@ def _parser():
 def _train(args, parser):
     xp = library(args.device)
     if args.resume is not None:
-        for option in ("preset", "batch_size", "learning_rate", "seed", "data", "out", "no_attention", "keep_grey"):
+        fixed = "preset batch_size learning_rate seed workers data out no_attention keep_grey"
+        for option in fixed.split():
             if getattr(args, option) is not None and getattr(args, option) is not False:
                 parser.error(f"--{option.replace('_', '-')} cannot be changed with --resume")
         run = Run.resume(args.resume, args.steps, xp)
@@ -195,12 +208,18 @@ def _preset(args):
     return name, config, recipe
 
 
+def _workers(args, recipe):
+    """How many processes share a batch: as asked, or as many as serve best."""
+    return args.workers or (best_workers(recipe.batch_size) if args.device == "cpu" else 1)
+
+
 def _new_run(args, xp):
     name, config, recipe = _preset(args)
     if args.steps is not None:
         recipe = replace(recipe, steps=args.steps, horizon=args.steps)
     chosen = {key: getattr(args, key) for key in ("batch_size", "learning_rate", "seed")}
     recipe = replace(recipe, binary=not args.keep_grey, **{k: v for k, v in chosen.items() if v is not None})
+    recipe = replace(recipe, workers=_workers(args, recipe))
     images = data.mnist() if args.data is None else data.load(args.data, recipe.binary)
     config = replace(config, A=images.A, B=images.B, planes=images.planes)
     folder = args.out or new_folder(f"runs/{name}{'-no-attention' * args.no_attention}")
@@ -382,20 +401,51 @@ def _error(standard_error):
 
 
 def _bench(args, parser):
-    from minidraw.bench import bench
+    from minidraw.bench import bench, profile
 
-    name, config, recipe = _preset(args)
-    result = bench(name, config, recipe, data.mnist(), args.rounds)
-    if args.json:
-        print(json.dumps(result._asdict()))
+    if args.preset is None and not args.no_attention:
+        attentive, (paper, recipe) = PRESETS["blog"], PRESETS["paper"]
+        whole = replace(attentive[0], read_N=None, write_N=None)
+        chosen = [("blog", *attentive), ("blog", whole, attentive[1]), ("paper", paper, recipe)]
+    else:
+        chosen = [_preset(args)]
+    library(args.device)  # is there a GPU?
+    rows, machine = [], f"NumPy {np.__version__}, Python {platform.python_version()}, {cores()} cores"
+    if not args.json:
+        print(
+            f"float32, batch {chosen[0][2].batch_size}, {machine}; medians of {args.rounds} rounds (and quartile range)"
+        )
+    if args.profile:
+        for name, config, recipe in chosen:
+            _print_profile(_title(name, config.read_N is not None), profile(config, recipe, args.rounds))
         return 0
-    what = f"{name}{' --no-attention' * args.no_attention}, batch {recipe.batch_size}, float32, NumPy {np.__version__}"
-    print(f"{what}: medians of {args.rounds} rounds (range between the quartiles)")
-    print(f"training step         {result.step_ms:7.1f} ms ({result.step_spread_ms:.1f})")
-    print(f"its matrix products   {result.floor_ms:7.1f} ms ({result.floor_spread_ms:.1f})")
-    print(f"step over products    {result.ratio:7.2f}")
-    print(f"images a second       {result.images_per_second:7.0f}")
+    if not args.json:
+        print(f"{'':20} {'step':>14}  {'its products':>14}  ratio  images/s  peak memory")
+    for name, config, recipe in chosen:
+        recipe = replace(recipe, workers=_workers(args, recipe))
+        row = bench(name, config, recipe, args.device, args.rounds)
+        rows.append(row._asdict())
+        if not args.json:
+            memory = "unknown" if row.peak_mib is None else f"{row.peak_mib:.0f} MiB"
+            print(
+                f"{_title(name, row.attention):20} {row.step_ms:6.1f} ms ({row.step_spread_ms:4.1f}) "
+                f"{row.floor_ms:6.1f} ms ({row.floor_spread_ms:4.1f})  {row.ratio:5.2f}  {row.images_per_second:8.0f}  "
+                f"{memory}  ({row.device}, {row.workers} worker{'s' * (row.workers > 1)})"
+            )
+    if args.json:
+        print(json.dumps(rows))
     return 0
+
+
+def _title(preset, attention):
+    return preset if attention else f"{preset} --no-attention"
+
+
+def _print_profile(title, rows):
+    total = sum(map(sum, rows.values()))
+    print(f"\n{title:24} forward  backward  share of {total:.1f} ms (as the profiler slows it)")
+    for name, (forward, backward) in rows.items():
+        print(f"{name:24} {forward:7.2f}  {backward:8.2f}  {(forward + backward) / total:5.0%}")
 
 
 def _gradcheck(args, parser):

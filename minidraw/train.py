@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidraw.adam import Adam, clip
-from minidraw.autodiff import backward
+from minidraw.adam import Adam, clip_factor
 from minidraw.backend import array_module
 from minidraw.data import binarise
 from minidraw.errors import BadInput
+from minidraw.share import Workers, cores, gradients_of, keep_memory
 
 ORDER, NOISE = 1, 2  # the streams of random numbers that a run draws from its seed
 
@@ -28,14 +28,17 @@ class Recipe:
     clip: float = 5.0  # the largest global norm of a gradient
     seed: int = 0
     binary: bool = True  # grey images are binarised afresh each time they are seen
+    workers: int = 1  # processes that share a batch on the CPU; the rounding depends on their number, nothing else
 
     def __post_init__(self):
-        for name in ("steps", "batch_size", "horizon"):
+        for name in ("steps", "batch_size", "horizon", "workers"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise BadInput(f"{name} is {getattr(self, name)!r}: it must be a whole number from 1 up")
         for name in ("seed", "warm_up"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
                 raise BadInput(f"{name} is {getattr(self, name)!r}: it must be a whole number from 0 up")
+        if self.workers > self.batch_size:
+            raise BadInput(f"{self.workers} workers cannot share a batch of {self.batch_size}: --workers, --batch-size")
         for name in ("learning_rate", "clip"):
             if not 0 < getattr(self, name) < math.inf:
                 raise BadInput(f"{name} is {getattr(self, name)!r}: it must be positive")
@@ -46,6 +49,11 @@ class Recipe:
             return self.learning_rate * step / self.warm_up
         way = min(1.0, (step - self.warm_up) / max(1, self.horizon - self.warm_up))
         return self.learning_rate * (self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * way)))
+
+
+def best_workers(batch_size):
+    """The number of workers that serves best here: one for every core, as long as each has 25 images or more."""
+    return max(1, min(cores(), batch_size // 25))
 
 
 class Metrics(NamedTuple):
@@ -85,7 +93,8 @@ class Trainer:
         self.model, self.images, self.recipe = model, images, recipe
         self.adam = Adam(model.arrays().values())
         self._epoch, self._order = -1, None
-        _keep_memory()
+        self._workers = None  # until the first step
+        keep_memory()
 
     @property
     def step(self):
@@ -110,28 +119,32 @@ class Trainer:
     def advance(self):
         """Do one step and return its Metrics. Raises Diverged, before anything changed, for NaN or infinity."""
         recipe, step = self.recipe, self.step + 1
-        x, noise = self.batch(step)
-        with np.errstate(all="ignore"):  # what overflows shows in the values, which are looked at below
-            L_x, L_z = (nats.mean() for nats in self.model.nats(x, noise))
-            gradients, norm = clip(backward(L_x + L_z, self.model.parameters.values()), recipe.clip)
-        metrics = Metrics(step, float(L_x.value), float(L_z.value), recipe.learning_rate_at(step), float(norm))
+        L_x, L_z, gradients = self._gradients(*self.batch(step))
+        with np.errstate(all="ignore"):
+            factor, norm = clip_factor(gradients, recipe.clip)
+        metrics = Metrics(step, float(L_x), float(L_z), recipe.learning_rate_at(step), float(norm))
         if not math.isfinite(metrics.bound + metrics.gradient_norm):
             raise Diverged(
                 f"training diverged at step {step} (L_x {metrics.L_x:.4g}, L_z {metrics.L_z:.4g}, "
                 f"gradient norm {metrics.gradient_norm:.4g}): try a smaller --learning-rate"
             )
-        self.adam.step(gradients, metrics.learning_rate)
+        self.adam.step(gradients, metrics.learning_rate, factor)
         return metrics
+
+    def _gradients(self, x, noise):
+        """L_x, L_z and the gradients of a batch, found here or by the workers."""
+        count, batch_size = self.recipe.workers, self.recipe.batch_size
+        if count == 1 or array_module(x) is not np:
+            return gradients_of(self.model, x, noise, batch_size)
+        if self._workers is None:
+            self._workers = Workers(self.model, batch_size, count)
+        return self._workers.gradients(x, noise)
+
+    @property
+    def worker_pids(self):
+        """The process numbers of the workers; none before the first step, or where no process shares the batch."""
+        return [] if self._workers is None else self._workers.pids
 
     def __iter__(self):
         while self.step < self.recipe.steps:
             yield self.advance()
-
-
-def _keep_memory():
-    """Tell glibc to keep freed memory for the next step: without this a step of `blog` takes some 3,000 page faults.
-
-    Freeing one block of nearly 32 MiB raises its thresholds for returning memory to the system (see mallopt(3),
-    M_MMAP_THRESHOLD); elsewhere this is one allocation that is never touched.
-    """
-    np.empty(2**25 - 2**16, np.uint8)

@@ -105,10 +105,19 @@ def test_grey_images_may_stay_grey(run, small_images):
 
 
 def test_bench_reports_the_ratio(run):
-    status, out, _ = run("bench", "--rounds", 1, "--json")
-    result = json.loads(out)
-    assert status == 0 and result["ratio"] == pytest.approx(result["step_ms"] / result["floor_ms"])
-    assert "step over products" in run("bench", "--rounds", 1)[1]
+    status, out, _ = run("bench", "--preset", "blog", "--no-attention", "--rounds", 1, "--json")
+    (row,) = json.loads(out)
+    assert status == 0 and row["ratio"] == pytest.approx(row["step_ms"] / row["floor_ms"])
+    assert (row["preset"], row["attention"], row["device"]) == ("blog", False, "cpu")
+    assert row["step_ms"] > 0 and (row["peak_mib"] is None or row["peak_mib"] > 30)
+
+
+def test_bench_shows_where_the_time_goes(run):
+    status, out, _ = run("bench", "--preset", "quick", "--rounds", 2, "--profile")
+    assert status == 0
+    shares = {line[:24].strip(): int(line.split()[-1].rstrip("%")) for line in out.splitlines()[3:]}
+    assert {"affine", "lstm", "filterbank", "read", "write", "weights' gradients", "Adam and clip"} <= set(shares)
+    assert 90 <= sum(shares.values()) <= 110 and shares["lstm"] > 0
 
 
 def test_params_lists_the_blogs_variables(run):

@@ -15,7 +15,7 @@ FLOORS = [  # a room may import from the floors below it
     ["runs", "presets", "bench"],
     ["plots", "evaluate", "checkpoint"],
     ["train"],
-    ["data", "checks"],
+    ["data", "checks", "share"],
     ["draw", "adam"],
     ["ops.affine", "ops.lstm", "ops.latent", "ops.bernoulli", "ops.attention", "ops.__init__"],
     ["ops.elementwise"],

@@ -1,0 +1,98 @@
+"""A batch shared among processes: the same training, but for rounding, and nothing left running."""
+
+import gc
+import os
+import signal
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from minidraw import data
+from minidraw.draw import Config, Draw
+from minidraw.errors import BadInput
+from minidraw.runs import Run
+from minidraw.train import Recipe, Trainer
+
+CONFIG = Config(T=2, read_N=2, write_N=2, z_size=2, enc_size=6, dec_size=5, A=5, B=6, learned_start=True)
+RECIPE = Recipe(steps=6, horizon=6, batch_size=10, warm_up=3, workers=2)
+
+
+@pytest.fixture
+def images(small_images):
+    return data.load(small_images)
+
+
+def trainer(images, config=CONFIG, **changes):
+    recipe = replace(RECIPE, **changes)
+    return Trainer(Draw.initial(config, recipe.seed), images, recipe)
+
+
+@pytest.mark.parametrize("config", [CONFIG, replace(CONFIG, read_N=None, write_N=None)])
+def test_shared_gradients_are_those_of_the_whole_batch(images, config):
+    """Three processes, of 4, 3 and 3 images, against one."""
+    alone, shared = trainer(images, config, workers=1), trainer(images, config, workers=3)
+    for step in (1, 2):
+        (*nats, gradients), (*want_nats, want) = (t._gradients(*t.batch(step)) for t in (shared, alone))
+        np.testing.assert_allclose(nats, want_nats, rtol=1e-5)
+        for got, wanted, name in zip(gradients, want, config.shapes, strict=True):
+            np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max(), err_msg=name)
+        for t in (alone, shared):
+            t.advance()  # the processes see the parameters that changed
+
+
+def test_one_seed_one_result(images):
+    assert list(trainer(images)) == list(trainer(images))
+
+
+def test_a_resumed_run_changes_no_bit(images, small_images, tmp_path):
+    def bits(folder):
+        with np.load(folder / "checkpoint.npz") as arrays:
+            return {name: arrays[name].tobytes() for name in arrays.files}, (folder / "metrics.jsonl").read_bytes()
+
+    for _ in Run.new(tmp_path / "whole", CONFIG, RECIPE, images, small_images).train():
+        pass
+    run = Run.new(tmp_path / "stopped", CONFIG, RECIPE, images, small_images)
+    for metrics in run.train():
+        if metrics.step == 3:
+            break
+    run.save()
+    for _ in Run.resume(tmp_path / "stopped").train():
+        pass
+    assert bits(tmp_path / "stopped") == bits(tmp_path / "whole")
+
+
+def test_the_processes_end_with_the_trainer(images):
+    one = trainer(images)
+    one.advance()
+    processes = one._workers._processes
+    assert [process.poll() for process in processes] == [None, None]
+    del one
+    gc.collect()
+    assert [process.poll() for process in processes] == [0, 0]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+def test_ctrl_c_is_left_to_the_process_in_charge(images):
+    one = trainer(images)
+    one.advance()
+    for process in one._workers._processes:
+        os.kill(process.pid, signal.SIGINT)
+    assert one.advance().step == 2
+
+
+def test_a_lost_process_is_one_clear_line(images):
+    one = trainer(images)
+    one.advance()
+    before = {name: array.copy() for name, array in one.model.arrays().items()}
+    one._workers._processes[1].kill()
+    with pytest.raises(BadInput, match="ended unexpectedly"):
+        one.advance()
+    for name, array in one.model.arrays().items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+def test_more_workers_than_images_are_refused():
+    with pytest.raises(BadInput, match="11 workers cannot share a batch of 10"):
+        replace(RECIPE, workers=11)
