@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minidraw.adam import Adam, clip_factor
-from minidraw.backend import array_module
+from minidraw.backend import array_module, to_host
 from minidraw.data import binarise
 from minidraw.errors import BadInput
 from minidraw.share import Workers, cores, gradients_of, keep_memory
@@ -119,10 +119,11 @@ class Trainer:
     def advance(self):
         """Do one step and return its Metrics. Raises Diverged, before anything changed, for NaN or infinity."""
         recipe, step = self.recipe, self.step + 1
-        L_x, L_z, gradients = self._gradients(*self.batch(step))
+        L_x, L_z, gradients = self.gradients(*self.batch(step))
         with np.errstate(all="ignore"):
             factor, norm = clip_factor(gradients, recipe.clip)
-        metrics = Metrics(step, float(L_x), float(L_z), recipe.learning_rate_at(step), float(norm))
+        L_x, L_z, norm = to_host(array_module(norm).stack([L_x, L_z, norm])).tolist()  # the one look at a GPU
+        metrics = Metrics(step, L_x, L_z, recipe.learning_rate_at(step), norm)
         if not math.isfinite(metrics.bound + metrics.gradient_norm):
             raise Diverged(
                 f"training diverged at step {step} (L_x {metrics.L_x:.4g}, L_z {metrics.L_z:.4g}, "
@@ -131,7 +132,7 @@ class Trainer:
         self.adam.step(gradients, metrics.learning_rate, factor)
         return metrics
 
-    def _gradients(self, x, noise):
+    def gradients(self, x, noise):
         """L_x, L_z and the gradients of a batch, found here or by the workers."""
         count, batch_size = self.recipe.workers, self.recipe.batch_size
         if count == 1 or array_module(x) is not np:

@@ -34,7 +34,7 @@ def test_shared_gradients_are_those_of_the_whole_batch(images, config):
     """Three processes, of 4, 3 and 3 images, against one."""
     alone, shared = trainer(images, config, workers=1), trainer(images, config, workers=3)
     for step in (1, 2):
-        (*nats, gradients), (*want_nats, want) = (t._gradients(*t.batch(step)) for t in (shared, alone))
+        (*nats, gradients), (*want_nats, want) = (t.gradients(*t.batch(step)) for t in (shared, alone))
         np.testing.assert_allclose(nats, want_nats, rtol=1e-5)
         for got, wanted, name in zip(gradients, want, config.shapes, strict=True):
             np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max(), err_msg=name)

@@ -1,0 +1,122 @@
+"""On a device of its own: nothing is mixed, nothing waited for; with a stand-in, and with CuPy where there is a GPU."""
+
+import numpy as np
+import pytest
+import standin
+
+from minidraw import checkpoint, data
+from minidraw.adam import clip_factor
+from minidraw.backend import array_module
+from minidraw.draw import Config, Draw
+from minidraw.errors import BadInput
+from minidraw.share import gradients_of
+from minidraw.train import Recipe, Trainer
+
+SMALL = {"T": 2, "z_size": 2, "enc_size": 6, "dec_size": 5, "A": 5, "B": 6}
+CONFIGS = {
+    "attention": Config(read_N=2, write_N=3, **SMALL),
+    "no attention": Config(read_N=None, write_N=None, **SMALL),
+    "read only, learned start": Config(read_N=3, write_N=None, learned_start=True, **SMALL),
+    "write only, colour": Config(read_N=None, write_N=2, planes=3, **SMALL),
+}
+RECIPE = Recipe(steps=3, horizon=3, batch_size=4, warm_up=1)
+
+
+@pytest.fixture
+def cupy():
+    try:
+        from minidraw.backend import library
+
+        return library("gpu")
+    except BadInput as reason:
+        pytest.skip(f"no GPU to test on: {reason}")
+
+
+def inputs(config, xp, dtype="float32"):
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 2, (4, config.pixels)).astype(dtype)
+    noise = rng.standard_normal((config.T, 4, config.z_size)).astype(dtype)
+    return xp.asarray(x), xp.asarray(noise)
+
+
+def test_the_stand_in_refuses_what_a_gpu_would():
+    device, host = standin.library.asarray(np.ones(3)), np.ones(3)
+    for mix in (
+        lambda: device + host,
+        lambda: host * device,
+        lambda: device * np.float64(2),
+        lambda: standin.library.concatenate([device, host]),
+        lambda: device[host > 0],
+        lambda: device.__setitem__(0, host[0]),
+        lambda: host.__setitem__(slice(None), device),
+        lambda: np.asarray(device),
+        lambda: np.concatenate([device]),
+        lambda: float(device.sum()),
+        lambda: bool(device[0] > 0),
+    ):
+        with pytest.raises(standin.HostDeviceMix):
+            mix()
+    assert array_module(device) is standin.library
+    assert (2 * device + 1).get().tolist() == [3, 3, 3]
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_a_step_neither_mixes_nor_waits_nor_uploads(config):
+    """Forward, backward, clip: the same numbers as on the host, and no traffic once the constants are up."""
+    xp = standin.library
+    x, noise = inputs(config, xp)
+    model = Draw.initial(config, xp=xp)
+    gradients_of(model, x, noise, 4)  # uploads what is kept from step to step
+    standin.traffic.update(uploads=0, downloads=0)
+    L_x, L_z, gradients = gradients_of(model, x, noise, 4)
+    factor, norm = clip_factor(gradients, 0.1)
+    assert standin.traffic == {"uploads": 0, "downloads": 0}
+    want = gradients_of(Draw.initial(config), *inputs(config, np), 4)
+    assert (L_x.get(), L_z.get()) == (want[0], want[1])
+    for got, wanted in zip(gradients, want[2], strict=True):
+        np.testing.assert_array_equal(got.get(), wanted)
+    assert (factor.get(), norm.get()) == clip_factor(want[2], 0.1)
+
+
+def test_training_uploads_a_batch_and_fetches_once_a_step(small_images):
+    config, images = CONFIGS["attention"], data.load(small_images)
+    device = Trainer(Draw.initial(config, xp=standin.library), images, RECIPE)
+    first = device.advance()
+    standin.traffic.update(uploads=0, downloads=0)
+    rest = list(device)
+    assert standin.traffic == {"uploads": 2 * len(rest), "downloads": len(rest)}  # x and noise; L_x, L_z and the norm
+    host = Trainer(Draw.initial(config), images, RECIPE)
+    assert [first, *rest] == list(host)
+    for name, array in host.model.arrays().items():
+        np.testing.assert_array_equal(device.model.arrays()[name].get(), array)
+
+
+def test_checkpoints_move_between_devices(small_images, tmp_path):
+    config, images = CONFIGS["attention"], data.load(small_images)
+    trainer = Trainer(Draw.initial(config, xp=standin.library), images, RECIPE)
+    trainer.advance()
+    checkpoint.save(tmp_path / "checkpoint.npz", trainer, {})
+    for xp in (np, standin.library):
+        saved = checkpoint.load(tmp_path / "checkpoint.npz", xp)
+        arrays = [*saved.model.arrays().values(), *saved.adam["m"].values(), *saved.adam["v"].values()]
+        assert {array_module(array) for array in arrays} == {xp}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+@pytest.mark.parametrize(("dtype", "limit"), [("float64", 1e-10), ("float32", 1e-4)])
+def test_cupy_agrees_with_numpy(cupy, config, dtype, limit):
+    found = []
+    for xp in (np, cupy):
+        model = Draw.initial(config, dtype=dtype, xp=xp)
+        L_x, L_z, gradients = gradients_of(model, *inputs(config, xp, dtype), 4)
+        found.append([np.asarray(a if xp is np else a.get()) for a in (L_x, L_z, *gradients)])
+    for want, got in zip(*found, strict=True):
+        assert np.abs(got - want).max() <= limit * np.abs(want).max()
+
+
+@pytest.mark.gpu
+def test_one_seed_one_result_on_a_gpu(cupy, small_images):
+    images = data.load(small_images)
+    runs = [list(Trainer(Draw.initial(CONFIGS["attention"], xp=cupy), images, RECIPE)) for _ in range(2)]
+    assert runs[0] == runs[1]
