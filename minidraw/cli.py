@@ -73,7 +73,9 @@ def _parser():
         sub.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="NumPy or CuPy (default: cpu)")
 
     def workers(sub):
-        note = "processes that share each batch on a CPU (default: one a core, as long as each has 25 images)"
+        note = (
+            "processes that share a batch on a CPU (default: one a core, of 25 images at least; 1 with --no-attention)"
+        )
         sub.add_argument("--workers", type=positive, metavar="N", help=note)
 
     def own_images(sub, default):
@@ -208,9 +210,9 @@ def _preset(args):
     return name, config, recipe
 
 
-def _workers(args, recipe):
+def _workers(args, config, recipe):
     """How many processes share a batch: as asked, or as many as serve best."""
-    return args.workers or (best_workers(recipe.batch_size) if args.device == "cpu" else 1)
+    return args.workers or (best_workers(config, recipe.batch_size) if args.device == "cpu" else 1)
 
 
 def _new_run(args, xp):
@@ -219,7 +221,7 @@ def _new_run(args, xp):
         recipe = replace(recipe, steps=args.steps, horizon=args.steps)
     chosen = {key: getattr(args, key) for key in ("batch_size", "learning_rate", "seed")}
     recipe = replace(recipe, binary=not args.keep_grey, **{k: v for k, v in chosen.items() if v is not None})
-    recipe = replace(recipe, workers=_workers(args, recipe))
+    recipe = replace(recipe, workers=_workers(args, config, recipe))
     images = data.mnist() if args.data is None else data.load(args.data, recipe.binary)
     config = replace(config, A=images.A, B=images.B, planes=images.planes)
     folder = args.out or new_folder(f"runs/{name}{'-no-attention' * args.no_attention}")
@@ -422,7 +424,7 @@ def _bench(args, parser):
     if not args.json:
         print(f"{'':20} {'step':>14}  {'its products':>14}  ratio  images/s  peak memory")
     for name, config, recipe in chosen:
-        recipe = replace(recipe, workers=_workers(args, recipe))
+        recipe = replace(recipe, workers=_workers(args, config, recipe))
         row = bench(name, config, recipe, args.device, args.rounds)
         rows.append(row._asdict())
         if not args.json:

@@ -13,7 +13,7 @@ from minidraw import data
 from minidraw.draw import Config, Draw
 from minidraw.errors import BadInput
 from minidraw.runs import Run
-from minidraw.train import Recipe, Trainer
+from minidraw.train import Recipe, Trainer, best_workers
 
 CONFIG = Config(T=2, read_N=2, write_N=2, z_size=2, enc_size=6, dec_size=5, A=5, B=6, learned_start=True)
 RECIPE = Recipe(steps=6, horizon=6, batch_size=10, warm_up=3, workers=2)
@@ -91,6 +91,13 @@ def test_a_lost_process_is_one_clear_line(images):
         one.advance()
     for name, array in one.model.arrays().items():
         np.testing.assert_array_equal(array, before[name])
+
+
+def test_the_number_of_workers_that_serves_best(monkeypatch):
+    monkeypatch.setattr("minidraw.train.cores", lambda: 8)
+    whole = replace(CONFIG, read_N=None, write_N=None)
+    best = [best_workers(config, batch) for config, batch in [(CONFIG, 300), (CONFIG, 100), (CONFIG, 10), (whole, 300)]]
+    assert best == [8, 4, 1, 1]
 
 
 def test_more_workers_than_images_are_refused():
