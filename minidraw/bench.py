@@ -21,6 +21,7 @@ from minidraw.ops import elementwise
 from minidraw.train import Trainer
 
 WARM_UP = 3  # steps before the clock runs
+TURN = 5  # steps, and then as many times the products
 
 
 class Timing(NamedTuple):
@@ -83,15 +84,20 @@ def _bench(preset, config, recipe, device, rounds):
     products = matrix_products(config, recipe.batch_size, xp)
     products()
 
-    def seconds(work):
-        wait_for(xp)
-        time.sleep(0.05)  # the threads of a product just done keep a core busy for a while, waiting for the next
-        start = time.perf_counter()
-        work()
-        wait_for(xp)
-        return time.perf_counter() - start
+    def turn(work, steps):
+        """The milliseconds of some steps, one after another, as in training; one more, first, does not count."""
+        time.sleep(0.1)  # the threads of a product just done keep a core busy for a while, waiting for the next
+        times = []
+        for _ in range(steps + 1):
+            wait_for(xp)
+            start = time.perf_counter()
+            work()
+            wait_for(xp)
+            times.append((time.perf_counter() - start) * 1e3)
+        return times[1:]
 
-    times = np.array([[seconds(trainer.advance), seconds(products)] for _ in range(rounds)]) * 1e3
+    turns = [min(TURN, rounds - done) for done in range(0, rounds, TURN)]
+    times = np.concatenate([np.transpose([turn(trainer.advance, n), turn(products, n)]) for n in turns])
     low, (step, floor), high = np.percentile(times, (25, 50, 75), axis=0)
     spread = high - low
     return Timing(
