@@ -107,6 +107,9 @@ class Workers:
         self._end = weakref.finalize(self, _end, self._processes, folder)
         for number, process in enumerate(self._processes):
             self._tell(process, json.dumps(task | {"number": number}))
+        self._wait_for_all()  # until every process has mapped the file
+        if os.name == "posix":  # where a file that is open may lose its name: then not even kill -9 leaves it behind
+            folder.cleanup()
 
     @property
     def pids(self):
@@ -119,11 +122,14 @@ class Workers:
         block.x[:], block.noise[:] = x, noise
         for process in self._processes:
             self._tell(process, "begin")
+        self._wait_for_all()
+        L_x, L_z = block.nats.sum(axis=0)
+        return L_x, L_z, list(block.by_name(block.gradients.sum(axis=0)).values())
+
+    def _wait_for_all(self):
         for process in self._processes:
             if process.stdout.readline() != "done\n":
                 self._lost()
-        L_x, L_z = block.nats.sum(axis=0)
-        return L_x, L_z, list(block.by_name(block.gradients.sum(axis=0)).values())
 
     def _tell(self, process, line):
         try:
@@ -156,6 +162,7 @@ def work():
     keep_memory()
     if hasattr(os, "SCHED_BATCH"):  # Linux: else the first to begin takes the core from the one that tells the others
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    print("done", flush=True)
     while sys.stdin.readline():
         *nats, gradients = gradients_of(model, block.x[mine], block.noise[:, mine], task["batch_size"])
         block.nats[number] = nats

@@ -63,14 +63,18 @@ def test_a_resumed_run_changes_no_bit(images, small_images, tmp_path):
     assert bits(tmp_path / "stopped") == bits(tmp_path / "whole")
 
 
-def test_the_processes_end_with_the_trainer(images):
+def test_the_processes_end_with_the_trainer(images, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     one = trainer(images)
     one.advance()
+    if os.name == "posix":
+        assert list(tmp_path.iterdir()) == []  # nothing is left behind, however the program ends
     processes = one._workers._processes
     assert [process.poll() for process in processes] == [None, None]
     del one
     gc.collect()
     assert [process.poll() for process in processes] == [0, 0]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
