@@ -18,8 +18,8 @@ def window(p, *, N, A, B):
     DRAW (21) to (24), with g = (A - 1)/2 + (A + 1)/2 g~ so that g~ = 0 is the middle of the image. Chapter 10.
     """
     xp = array_module(p)
-    sizes, *_ = _grid(xp, p.real.dtype, N, A, B)
-    g = (sizes - 1) / 2 + (sizes + 1) / 2 * p[:, :2]
+    middle, reach, *_ = _grid(xp, p.real.dtype, N, A, B)
+    g = middle + reach * p[:, :2]
     sigma2, delta, gamma = xp.exp(p[:, 2:]).T
     return g, sigma2, (max(A, B) - 1) / (N - 1) * delta, gamma
 
@@ -31,7 +31,7 @@ def _grid(xp, dtype, N, A, B):
     offset = xp.arange(N, dtype=dtype) - (N - 1) / 2  # of filter i from the centre, in units of delta
     a = xp.arange(max(A, B), dtype=dtype)
     from_middle = a - (max(A, B) - 1) / 2
-    return sizes, offset, a, xp.stack([a**0, from_middle, from_middle**2], axis=1)
+    return (sizes - 1) / 2, (sizes + 1) / 2, offset, a, xp.stack([a**0, from_middle, from_middle**2], axis=1)
 
 
 @primitive
@@ -48,12 +48,12 @@ def filterbank(p, *, N, A, B):
     far outside the image. F_y likewise, from g~_y and B.
     """
     xp = array_module(p)
-    sizes, offset, a, powers = _grid(xp, p.real.dtype, N, A, B)
+    middle, reach, offset, a, powers = _grid(xp, p.real.dtype, N, A, B)
     g, sigma2, delta, gamma = window(p, N=N, A=A, B=B)
     sigma2, delta = sigma2[:, None, None], delta[:, None, None]
 
     mu = g[:, :, None] + offset * delta  # (batch, 2, N): x and y side by side, as in all arrays below
-    nearest = xp.minimum(xp.maximum(xp.rint(mu.real), 0), sizes[:, None] - 1)  # the pixel with the largest exponent
+    nearest = xp.minimum(xp.maximum(xp.rint(mu.real), 0), 2 * middle[:, None])  # the pixel of the largest exponent
     exponent = a - mu[..., None]  # (batch, 2, N, pixels)
     exponent *= exponent
     exponent -= ((nearest - mu) ** 2)[..., None]
@@ -76,10 +76,10 @@ def filterbank(p, *, N, A, B):
         covariance = _moments(FdF, powers)
         covariance -= covariance[..., :1] * mean  # of dF with a, and with a^2
         covariance /= sigma2[..., None]
-        dmu, half, middle = covariance[..., 1], covariance[..., 2] / 2, (max(A, B) - 1) / 2
+        dmu, half = covariance[..., 1], covariance[..., 2] / 2
         dp = xp.empty_like(p)
-        dp[:, :2] = dmu.sum(axis=2) * (sizes + 1) / 2
-        dp[:, 2] = (half - (mu - middle) * dmu).sum(axis=(1, 2))
+        dp[:, :2] = dmu.sum(axis=2) * reach
+        dp[:, 2] = (half - (mu - (max(A, B) - 1) / 2) * dmu).sum(axis=(1, 2))
         dp[:, 3] = (dmu * offset * delta).sum(axis=(1, 2))
         dp[:, 4] = dgamma * gamma
         return dp

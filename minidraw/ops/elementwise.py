@@ -24,6 +24,14 @@ def logistic_of_minus(y):
     return array_module(y).divide(1, y, out=y)
 
 
+def squash(a):
+    """tanh(a) = 2 sigmoid(2 a) - 1 of an array: NumPy's exp is half as fast again as its tanh."""
+    y = logistic_of_minus(-2 * a)
+    y *= 2
+    y -= 1
+    return y
+
+
 def sum_to(gradient, shape):
     """Undo broadcasting: `gradient` summed over every axis that was stretched from `shape`."""
     if gradient.shape == shape:

@@ -2,7 +2,7 @@
 
 from minidraw.autodiff import primitive
 from minidraw.backend import array_module
-from minidraw.ops.elementwise import columns, logistic_of_minus
+from minidraw.ops.elementwise import columns, logistic_of_minus, squash
 
 
 @primitive
@@ -24,7 +24,7 @@ def lstm(a, cell):
     g *= 2
     g -= 1
     cell_new = f * cell + i * g
-    squashed = xp.tanh(cell_new)
+    squashed = squash(cell_new)
 
     def backward(dh, dcell_new):
         dcell = 1 - squashed * squashed
