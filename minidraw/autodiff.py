@@ -123,7 +123,7 @@ def primitive(op):
         for i in inputs:
             tensor = isinstance(i, Tensor)
             arrays.append(i.value if tensor else i)
-            origins.append((i.node or i, i.output, i.value.shape) if tensor else None)
+            origins.append((i.source, i.output, i.value.shape) if tensor else None)
         value, backward = op(*arrays, **settings)
         several = isinstance(value, tuple)
         values = value if several else (value,)
@@ -154,7 +154,7 @@ def backward(loss, parameters):
     wanted = {parameter.source for parameter in parameters}
     known = {}  # source -> for each of its outputs the sum of the gradients found so far, or None
     newest_first = []  # a heap of (-created, node): the nodes in `known` that were not visited yet
-    node = loss.node
+    node = loss.node  # whose inputs the arrivals belong to; the first belongs to the loss itself
     arrivals = [((loss.source, loss.output, loss.shape), xp.ones_like(loss.value))]
     while True:
         for origin, gradient in arrivals:
@@ -187,5 +187,5 @@ def backward(loss, parameters):
             raise ValueError(f"{node.name}: backward gave {len(gradients)} gradients for {len(node.inputs)} inputs")
         arrivals = list(zip(node.inputs, gradients, strict=True))
         node.backward, node.inputs = None, ()
-    found = [known.get(p.source, {p.output: None})[p.output] for p in parameters]
+    found = [known[p.source][p.output] if p.source in known else None for p in parameters]
     return [xp.zeros_like(p.value) if g is None else _dense(g) for p, g in zip(parameters, found, strict=True)]

@@ -212,7 +212,11 @@ def _preset(args):
 
 def _workers(args, config, recipe):
     """How many processes share a batch: as asked, or as many as serve best."""
-    return args.workers or (best_workers(config, recipe.batch_size) if args.device == "cpu" else 1)
+    if args.device == "gpu":
+        if args.workers is not None:
+            raise BadInput("--workers share a batch on the CPU: leave it out with --device gpu")
+        return 1
+    return args.workers or best_workers(config, recipe.batch_size)
 
 
 def _new_run(args, xp):
@@ -410,13 +414,13 @@ def _bench(args, parser):
         whole = replace(attentive[0], read_N=None, write_N=None)
         chosen = [("blog", *attentive), ("blog", whole, attentive[1]), ("paper", paper, recipe)]
     else:
+        args.preset = args.preset or "blog"
         chosen = [_preset(args)]
     library(args.device)  # is there a GPU?
     rows, machine = [], f"NumPy {np.__version__}, Python {platform.python_version()}, {cores()} cores"
     if not args.json:
-        print(
-            f"float32, batch {chosen[0][2].batch_size}, {machine}; medians of {args.rounds} rounds (and quartile range)"
-        )
+        average = "means" if args.profile else "medians, and quartile ranges,"
+        print(f"float32, batch {chosen[0][2].batch_size}, {machine}; {average} of {args.rounds} steps")
     if args.profile:
         for name, config, recipe in chosen:
             _print_profile(_title(name, config.read_N is not None), profile(config, recipe, args.rounds))

@@ -147,9 +147,8 @@ class Draw:
         sizes = {"c": config.pixels, "enc": config.enc_size, "dec": config.dec_size}
         states = []
         for name in names:
-            zeros = xp.zeros(
-                (batch, sizes[name.split("_")[-1]]), like.dtype, order="F"
-            )  # batch last, like an affine map
+            shape = batch, sizes[name.split("_")[-1]]
+            zeros = xp.zeros(shape, like.dtype, order="F")  # batch last in memory, like an affine map
             states.append(zeros + self.parameters[f"start/{name}"] if config.learned_start else Tensor(zeros))
         return states
 

@@ -6,6 +6,7 @@ all of a step at once. They share one block of memory, a file that all of them m
 images, the noise, and for every process what it found. A line through a pipe says "begin", another "done".
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -144,7 +145,8 @@ class Workers:
 
 def _end(processes, folder):
     for process in processes:
-        process.stdin.close()  # which ends its loop
+        with contextlib.suppress(OSError):  # one that is gone already
+            process.stdin.close()  # which ends its loop
     for process in processes:
         process.wait()
         process.stdout.close()

@@ -136,7 +136,7 @@ class Trainer:
         return metrics
 
     def gradients(self, x, noise):
-        """L_x, L_z and the gradients of a batch, found here or by the workers."""
+        """L_x and L_z, means over a batch in nats, and the gradients of their sum: found here or by the workers."""
         count, batch_size = self.recipe.workers, self.recipe.batch_size
         if count == 1 or array_module(x) is not np:
             return gradients_of(self.model, x, noise, batch_size)

@@ -86,11 +86,14 @@ def test_ctrl_c_is_left_to_the_process_in_charge(images):
     assert one.advance().step == 2
 
 
-def test_a_lost_process_is_one_clear_line(images):
+@pytest.mark.parametrize("gone", [False, True], ids=["while it works", "before it is told"])
+def test_a_lost_process_is_one_clear_line(images, gone):
     one = trainer(images)
     one.advance()
     before = {name: array.copy() for name, array in one.model.arrays().items()}
     one._workers._processes[1].kill()
+    if gone:
+        one._workers._processes[1].wait()
     with pytest.raises(BadInput, match="ended unexpectedly"):
         one.advance()
     for name, array in one.model.arrays().items():

@@ -30,8 +30,9 @@ def _grid(xp, dtype, N, A, B):
     sizes = xp.asarray([A, B], dtype=dtype)
     offset = xp.arange(N, dtype=dtype) - (N - 1) / 2  # of filter i from the centre, in units of delta
     a = xp.arange(max(A, B), dtype=dtype)
-    from_middle = a - (max(A, B) - 1) / 2
-    return (sizes - 1) / 2, (sizes + 1) / 2, offset, a, xp.stack([a**0, from_middle, from_middle**2], axis=1)
+    origin = (max(A, B) - 1) / 2  # moments are taken about it, so that squares stay small
+    powers = xp.stack([a**0, a - origin, (a - origin) ** 2], axis=1)
+    return (sizes - 1) / 2, (sizes + 1) / 2, offset, a, origin, powers
 
 
 @primitive
@@ -48,7 +49,7 @@ def filterbank(p, *, N, A, B):
     far outside the image. F_y likewise, from g~_y and B.
     """
     xp = array_module(p)
-    middle, reach, offset, a, powers = _grid(xp, p.real.dtype, N, A, B)
+    middle, reach, offset, a, origin, powers = _grid(xp, p.real.dtype, N, A, B)
     g, sigma2, delta, gamma = window(p, N=N, A=A, B=B)
     sigma2, delta = sigma2[:, None, None], delta[:, None, None]
 
@@ -79,7 +80,7 @@ def filterbank(p, *, N, A, B):
         dmu, half = covariance[..., 1], covariance[..., 2] / 2
         dp = xp.empty_like(p)
         dp[:, :2] = dmu.sum(axis=2) * reach
-        dp[:, 2] = (half - (mu - (max(A, B) - 1) / 2) * dmu).sum(axis=(1, 2))
+        dp[:, 2] = (half - (mu - origin) * dmu).sum(axis=(1, 2))
         dp[:, 3] = (dmu * offset * delta).sum(axis=(1, 2))
         dp[:, 4] = dgamma * gamma
         return dp
@@ -88,7 +89,7 @@ def filterbank(p, *, N, A, B):
 
 
 def _moments(F, powers):
-    """The sums over the pixels a of F (..., pixels) times 1, a and a^2, `powers` (pixels, 3): (..., 3)."""
+    """The sums over the pixels of F (..., pixels) times each column of `powers` (pixels, 3): (..., 3)."""
     return (F.reshape(-1, len(powers)) @ powers).reshape(*F.shape[:-1], 3)
 
 
@@ -105,8 +106,8 @@ def read(x, x_hat, F_x, F_y, gamma):
     F_y (batch, N, B), gamma (batch,). A glimpse has rows j (y) and columns i (x), like the image.
     """
     xp, (batch, _, A), B = array_module(x_hat), F_x.shape, F_y.shape[2]
-    image, error = (planes.reshape(batch, -1, B, A) for planes in (x, x_hat))
-    narrow = xp.concatenate([F_y[:, None] @ image, F_y[:, None] @ error], axis=1)  # (batch, 2 * planes, N, A)
+    image, image_hat = (planes.reshape(batch, -1, B, A) for planes in (x, x_hat))
+    narrow = xp.concatenate([F_y[:, None] @ image, F_y[:, None] @ image_hat], axis=1)  # (batch, 2 * planes, N, A)
     rows = narrow.reshape(batch, -1, A)  # of all planes: F_x serves them all
     patch = rows @ _T(F_x)
     scale = gamma[:, None, None]
@@ -117,7 +118,7 @@ def read(x, x_hat, F_x, F_y, gamma):
         dnarrow, dnarrow_hat = xp.split((dpatch @ F_x).reshape(narrow.shape), 2, axis=1)
         dx_hat = _T(F_y)[:, None] @ dnarrow_hat
         dF_x = _T(dpatch) @ rows
-        dF_y = (dnarrow @ _T(image) + dnarrow_hat @ _T(error)).sum(axis=1)
+        dF_y = (dnarrow @ _T(image) + dnarrow_hat @ _T(image_hat)).sum(axis=1)
         dgamma = (dr * patch).sum(axis=(1, 2))
         return None, dx_hat.reshape(x_hat.shape), dF_x, dF_y, dgamma
 
