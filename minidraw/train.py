@@ -38,7 +38,7 @@ class Recipe:
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
                 raise BadInput(f"{name} is {getattr(self, name)!r}: it must be a whole number from 0 up")
         if self.workers > self.batch_size:
-            raise BadInput(f"{self.workers} workers cannot share a batch of {self.batch_size}: fewer --workers would do")
+            raise BadInput(f"{self.workers} workers cannot share a batch of {self.batch_size}: use fewer --workers")
         for name in ("learning_rate", "clip"):
             if not 0 < getattr(self, name) < math.inf:
                 raise BadInput(f"{name} is {getattr(self, name)!r}: it must be positive")
