@@ -59,6 +59,7 @@ def op_cases():
 
     case(ops.affine, "x W b", normal((5, 3)), normal((3, 4)), normal(4))
     case(ops.affine, "x W b", normal((5, 3)), normal((3, 4)), normal((5, 4)), label="affine, a bias for every row")
+    case(ops.affine, "x W b", normal((5, 2)), normal((3, 4)), normal(4), label="affine, x without its last column")
     case(ops.lstm, "a cell", normal((3, 8)), normal((3, 2)))
     case(ops.lstm, "a cell", 4 * normal((3, 8)), normal((3, 2)), label="lstm, gates nearly shut")
     data_case(ops.sample, "mu log_sigma data", normal((3, 2)), normal((3, 2)), normal((3, 2)))

@@ -141,15 +141,19 @@ class Draw:
         return lambda x: split(affine(x, W, b), widths=widths)
 
     def _start(self, batch, *names):
-        """The initial value of each state of `names`, (batch, size): zeros, or learned."""
+        """The initial value of each state of `names`, (batch, size): learned, or zero.
+
+        A zero h has no columns at all: it only enters affine maps, where they would be a product with zeros.
+        """
         config, like = self.config, self.parameters["mu/w"].value
         xp = array_module(like)
-        sizes = {"c": config.pixels, "enc": config.enc_size, "dec": config.dec_size}
+        sizes = {"c": config.pixels, "cell_enc": config.enc_size, "cell_dec": config.dec_size}
         states = []
         for name in names:
-            shape = batch, sizes[name.split("_")[-1]]
-            zeros = xp.zeros(shape, like.dtype, order="F")  # batch last in memory, like an affine map
-            states.append(zeros + self.parameters[f"start/{name}"] if config.learned_start else Tensor(zeros))
+            if config.learned_start:
+                states.append(xp.zeros((batch, 1), like.dtype) + self.parameters[f"start/{name}"])
+            else:  # batch last in memory, like an affine map
+                states.append(Tensor(xp.zeros((batch, sizes.get(name, 0)), like.dtype, order="F")))
         return states
 
     def _eye(self, x):
@@ -235,10 +239,11 @@ class Draw:
 
     def nats(self, x, noise):
         """L_x and L_z of every image, both (batch,), in nats: (9) to (11). Their sum bounds -log p(x) on average."""
-        L_z = 0
+        posteriors = []
         for glimpse in self.infer(x, noise):
-            L_z = L_z + kl(glimpse.mu, glimpse.log_sigma)  # (10), (11)
-        return bernoulli(glimpse.canvas, x), L_z  # (9)
+            posteriors.append((glimpse.mu, glimpse.log_sigma))
+        mu, log_sigma = (concat(*of_all_t) for of_all_t in zip(*posteriors, strict=True))  # (batch, T * Z)
+        return bernoulli(glimpse.canvas, x), kl(mu, log_sigma)  # (9); (10) and the sum over t of (11), in one
 
     def sample(self, count, seed=0):
         """`count` new pictures from the prior, as a Drawing; `seed` gives their z, drawn by NumPy."""

@@ -5,16 +5,21 @@ products are a sixth faster that way, and the columns of a gate, or of one map o
 """
 
 from minidraw.autodiff import Outer, primitive
-from minidraw.ops.elementwise import column_sums
+from minidraw.ops.elementwise import column_sums, widen
 
 
 @primitive
 def affine(x, W, b):
-    """y = x W + b: x (batch, X), W (X, Y), b (Y,) give y (batch, Y); b may also be (batch, Y). Chapter 3."""
+    """y = x W + b: x (batch, X), W (X, Y), b (Y,) give y (batch, Y); b may also be (batch, Y). Chapter 3.
+
+    The last columns of x may be missing, and count as zeros, like a state before its first step: nobody multiplies
+    them by W.
+    """
     one_for_all = b.ndim == 1
-    y = (W.T @ x.T).T + b
+    rows = W[: x.shape[1]]
+    y = (rows.T @ x.T).T + b
 
     def backward(dy):
-        return (W @ dy.T).T, Outer(x, dy), column_sums(dy) if one_for_all else dy  # dy W^T, x^T dy
+        return (rows @ dy.T).T, Outer(widen(x, len(W)), dy), column_sums(dy) if one_for_all else dy  # dy W^T, x^T dy
 
     return y, backward

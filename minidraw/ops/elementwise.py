@@ -57,6 +57,12 @@ def side_by_side(parts):
     return array_module(parts[0]).concatenate([part.T for part in parts]).T
 
 
+def widen(a, width):
+    """`a` (batch, X) with zeros as its further columns: (batch, width)."""
+    missing = width - a.shape[1]
+    return side_by_side([a, array_module(a).zeros((len(a), missing), a.dtype)]) if missing else a
+
+
 def _shape(a):
     """The shape of an array, () for a Python number. Asked for before backward, which then holds no array for it."""
     return getattr(a, "shape", ())
