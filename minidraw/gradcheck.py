@@ -35,7 +35,8 @@ def relative_error(got, want):
     return float(np.abs(got - want).max() / largest)
 
 
-def _as_tuple(value):
+def as_tuple(value):
+    """The outputs of an op, which may have one or several, as a tuple."""
     return value if isinstance(value, tuple) else (value,)
 
 
@@ -85,11 +86,11 @@ def check(maths, inputs, names, rng, label):
     backward must return None. Random cotangents come from `rng`; `label` names the op.
     """
     value, backward = maths(*inputs)
-    cotangents = [rng.standard_normal(output.shape) for output in _as_tuple(value)]
-    got = _as_tuple(backward(*cotangents))
+    cotangents = [rng.standard_normal(output.shape) for output in as_tuple(value)]
+    got = as_tuple(backward(*cotangents))
 
     def f(*moved):
-        return _as_tuple(maths(*moved)[0])
+        return as_tuple(maths(*moved)[0])
 
     rows = []
     for k, (input_name, gradient) in enumerate(zip(names, got, strict=True)):

@@ -186,3 +186,96 @@ def kl_by_step(L_z_by_step, title=""):
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_title(title, fontsize=9)
     return figure
+
+
+# The figures of the tutorial: as general as its chapters need them.
+
+COLORS = "#1f4e9c", "#d95f02", "#1b9e77", "#c51b7d", "#666666", "#8c6d31"
+
+
+def lines(curves, xlabel, ylabel, title="", xscale="linear", yscale="linear", marker=""):
+    """Curves in one frame: `curves` maps each label to (x, y), equally long sequences."""
+    figure = Picture(5.6, 3.3)
+    axes = figure.subplots()
+    for (label, (x, y)), color in zip(curves.items(), COLORS, strict=False):
+        axes.plot(x, y, label=label, color=color, linewidth=1.4, marker=marker, markersize=4)
+    axes.set(xlabel=xlabel, ylabel=ylabel, xscale=xscale, yscale=yscale)
+    axes.set_title(title, fontsize=9)
+    axes.grid(color="#dddddd", linewidth=0.5)
+    if len(curves) > 1:
+        axes.legend(fontsize=8)
+    return figure
+
+
+def rows(images, columns=None, title=""):
+    """Rows of images: `images` maps the label of each to (count, B, A[, 3]); `columns` are labels above."""
+    stacked = np.concatenate(list(images.values()))
+    count, (B, A) = len(stacked) // len(images), stacked.shape[1:3]
+    figure = Picture(TILE * count + 0.14 * max(map(len, images)) / 2 + 0.3, TILE * len(images) * _aspect(B, A) + 0.6)
+    axes = figure.subplots()
+    _mosaic(axes, stacked, count)
+    axes.set_yticks([k * (B + 1) + 1 + B / 2 for k in range(len(images))], list(images), fontsize=8)
+    if columns is not None:
+        axes.set_xticks([k * (A + 1) + 1 + A / 2 for k in range(count)], columns, fontsize=7)
+    axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+    axes.set_title(title, fontsize=9)
+    return figure
+
+
+def tables(arrays, title=""):
+    """Small matrices side by side, their numbers in the cells: `arrays` maps a label to a matrix; "" cells stay empty.
+
+    A label that begins with a space stands between two matrices, for a sign; its matrix is not looked at.
+    """
+    shapes = [(0, 0.6) if label.startswith(" ") else np.shape(a) for label, a in arrays.items()]
+    figure = Picture(0.42 * (sum(shape[1] for shape in shapes) + len(shapes)), 0.42 * max(s[0] for s in shapes) + 0.9)
+    axes = figure.subplots()
+    middle, left = max(shape[0] for shape in shapes) / 2, 0.5
+    for (label, array), (height, width) in zip(arrays.items(), shapes, strict=True):
+        if not height:
+            axes.text(left + width / 2, middle, label.strip(), ha="center", va="center", fontsize=14)
+        for (i, j), number in np.ndenumerate(array) if height else ():
+            corner = left + j, middle - height / 2 + i
+            axes.add_patch(Rectangle(corner, 1, 1, facecolor="#e8eef8", edgecolor="#1f4e9c", linewidth=0.8))
+            axes.text(corner[0] + 0.5, corner[1] + 0.5, f"{number:g}", ha="center", va="center", fontsize=8)
+        if height:
+            axes.text(left + width / 2, middle + height / 2 + 0.6, label, ha="center", va="center", fontsize=8)
+        left += width + 1
+    axes.set(xlim=(0, left - 0.5), ylim=(2 * middle + 1.1, -0.2), aspect="equal")
+    axes.axis("off")
+    axes.set_title(title, fontsize=9)
+    return figure
+
+
+def arcs(names, edges, title=""):
+    """A graph whose nodes stand in order of their creation, left to right: `edges` are pairs (from, to) of indices."""
+    figure = Picture(0.95 * len(names) + 0.6, 2.4)
+    axes = figure.subplots()
+    for tail, head in edges:
+        height = 0.32 * (head - tail) ** 0.7
+        x = np.linspace(tail, head, 40)
+        axes.plot(x, height * np.sin(np.pi * (x - tail) / (head - tail)), color="#1f4e9c", linewidth=1.1, zorder=1)
+        axes.plot(head - 0.13, 0.13 * height * np.pi / (head - tail), marker=">", color="#1f4e9c", markersize=4)
+    for k, name in enumerate(names):
+        axes.text(k, 0, name, ha="center", va="center", fontsize=8, bbox={"boxstyle": "round", "fc": "#e8eef8"})
+        axes.text(k, -0.32, f"{k}", ha="center", va="center", fontsize=7, color="#666666")
+    axes.set(xlim=(-0.6, len(names) - 0.4), ylim=(-0.5, 0.32 * (len(names) - 1) ** 0.7 + 0.1))
+    axes.axis("off")
+    axes.set_title(title, fontsize=9)
+    return figure
+
+
+def waterfall(amounts, ylabel, title=""):
+    """What adds up to a whole: `amounts` maps each part to its amount, in order; the last bar is the sum."""
+    figure = Picture(6.4, 3.4)
+    axes = figure.subplots()
+    names, sizes = [*amounts, "all"], [*amounts.values(), sum(amounts.values())]
+    starts = [*np.cumsum([0, *sizes[:-2]]), 0]
+    colors = ["#7fa3d9"] * len(amounts) + ["#1f4e9c"]
+    axes.bar(range(len(names)), sizes, bottom=starts, color=colors)
+    for k, (start, size) in enumerate(zip(starts, sizes, strict=True)):
+        axes.text(k, start + size, f"{size:.3g}", ha="center", va="bottom", fontsize=7)
+    axes.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=7)
+    axes.set_ylabel(ylabel)
+    axes.set_title(title, fontsize=9)
+    return figure

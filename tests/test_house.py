@@ -15,7 +15,7 @@ FLOORS = [  # a room may import from the floors below it
     ["runs", "presets", "bench"],
     ["plots", "evaluate", "checkpoint"],
     ["train"],
-    ["data", "checks", "share"],
+    ["data", "checks", "share", "exercises"],
     ["draw", "adam"],
     ["ops.affine", "ops.lstm", "ops.latent", "ops.bernoulli", "ops.attention", "ops.__init__"],
     ["ops.elementwise"],
