@@ -16,7 +16,7 @@ def global_norm(gradients):
 
 
 def clip_factor(gradients, largest):
-    """What all `gradients` are to be multiplied by, so that their global norm is at most `largest`: (factor, norm).
+    """What all `gradients` are multiplied by to have a global norm of at most `largest`, (7.7): (factor, norm).
 
     One factor for all keeps the direction of the step; a norm for each tensor would turn it.
     Both are 0-d arrays; `norm` is the one before clipping.
@@ -48,7 +48,7 @@ class Adam:
                 self._update(p, factor * g, m, v, learning_rate)
 
     def _update(self, p, g, m, v, learning_rate):
-        """Algorithm 1 for some of the parameters, in place; `g` is overwritten."""
+        """Algorithm 1, (7.2) and (7.5), for some of the parameters, in place; `g` is overwritten."""
         xp = array_module(p)
         m *= self.beta1
         m += (1 - self.beta1) * g

@@ -67,8 +67,8 @@ class Node:
 class Outer:
     """The gradient x^T dy of a weight, kept as its factors until all of them are known.
 
-    A weight used T times has the gradient sum_t x_t^T dy_t. Stacking the rows first
-    makes that one product over T * batch rows, in place of T products and T sums.
+    A weight used T times has the gradient sum_t x_t^T dy_t, (5.11). Stacking the rows first
+    makes that one product over T * batch rows, (5.12), in place of T products and T sums.
     """
 
     def __init__(self, x, dy):
@@ -172,7 +172,7 @@ def backward(loss, parameters):
                     sums = known[source] = [None]
                 else:
                     continue
-            sums[output] = gradient if sums[output] is None else sums[output] + gradient
+            sums[output] = gradient if sums[output] is None else sums[output] + gradient  # (2.2)
         if not newest_first:
             break
         _, node = heapq.heappop(newest_first)

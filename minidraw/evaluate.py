@@ -27,7 +27,7 @@ def _one_drawing(model, x, noise):
     """L_x (batch,), L_z by step (T, batch), and the log importance weight log w (batch,) of one drawing each.
 
     log w = log D(x | c_T) + sum_t log p(z_t) - log q(z_t | ...) at the z that were sampled. With z = mu + sigma *
-    noise both log densities end in -Z/2 log 2 pi, and what is left is sum (noise^2 - z^2)/2 + log sigma.
+    noise both log densities end in -Z/2 log 2 pi, and what is left is sum (noise^2 - z^2)/2 + log sigma, (13.3).
     """
     L_z, log_ratio = [], 0
     for glimpse, e in zip(model.infer(x, noise), noise, strict=True):
@@ -59,7 +59,7 @@ def evaluate(model, images, samples=1, seed=0, batch_size=250, progress=iter):
     L_x, log_w = np.concatenate(L_x, axis=1), np.concatenate(log_w, axis=1)
     L_z = np.concatenate(L_z, axis=2)
     bound = (L_x + L_z.sum(axis=1)).mean(axis=0)
-    weighted = -log_mean_exp(log_w)
+    weighted = -log_mean_exp(log_w)  # (13.2)
     several = samples > 1
     return Evaluation(
         images=len(images),

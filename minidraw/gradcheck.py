@@ -1,6 +1,6 @@
 """Two independent witnesses for a backward: central differences and the complex step. Chapter 1.
 
-Both look at the scalar s = sum_k <cotangent_k, output_k> with random cotangents. All ones
+Both look at the scalar s = sum_k <cotangent_k, output_k>, (1.6), with random cotangents. All ones
 would not do: the rows of a softmax sum to a constant, so that a softmax whose backward is
 zero, or seven times too large, would pass.
 """
@@ -49,7 +49,7 @@ def _elementwise(slope, array):
 
 
 def differences(f, inputs, k, cotangents, step=1e-5):
-    """The gradient of s with respect to `inputs[k]` by central differences, (s(+step) - s(-step)) / (2 step)."""
+    """The gradient of s with respect to `inputs[k]` by central differences, (1.3)."""
 
     def outputs(index, delta):
         moved = inputs[k].copy()
@@ -64,7 +64,7 @@ def differences(f, inputs, k, cotangents, step=1e-5):
 
 
 def complex_step(f, inputs, k, cotangents, step=1e-30):
-    """The gradient of s with respect to `inputs[k]` as Im s(x + i step) / step: exact to rounding.
+    """The gradient of s with respect to `inputs[k]` as Im s(x + i step) / step, (1.5): exact to rounding.
 
     No difference is taken, so nothing cancels and the step can be as small as we like. It
     needs an f that is analytic: no abs, and comparisons on the real part only.

@@ -210,7 +210,11 @@ def notebook(path):
             continue
         else:
             text = unparse([part]).rstrip("\n")
-            text = f"$$\n{part.text}\n$$" if part.kind == "math" else re.sub(r"\$`(.*?)`\$", r"$\1$", text)
+            text = (
+                f"$$\n{part.text}\n$$"
+                if part.kind == "math"
+                else re.sub(r"\$`(.*?)`\$", r"$\1$", text, flags=re.DOTALL)
+            )
             text = re.sub(r"</?details>|<summary>(.*?)</summary>", lambda m: f"**{m[1]}**" if m[1] else "", text)
             if cells and cells[-1]["cell_type"] == "markdown":
                 cells[-1]["source"] += "\n" + text

@@ -10,7 +10,7 @@ from minidraw.ops.elementwise import column_sums, widen
 
 @primitive
 def affine(x, W, b):
-    """y = x W + b: x (batch, X), W (X, Y), b (Y,) give y (batch, Y); b may also be (batch, Y). Chapter 3.
+    """y = x W + b, (3.4): x (batch, X), W (X, Y), b (Y,) give y (batch, Y); b may also be (batch, Y). Chapter 3.
 
     The last columns of x may be missing, and count as zeros, like a state before its first step: nobody multiplies
     them by W.
@@ -19,7 +19,7 @@ def affine(x, W, b):
     rows = W[: x.shape[1]]
     y = (rows.T @ x.T).T + b
 
-    def backward(dy):
-        return (rows @ dy.T).T, Outer(widen(x, len(W)), dy), column_sums(dy) if one_for_all else dy  # dy W^T, x^T dy
+    def backward(dy):  # (3.6), (3.7), (3.5)
+        return (rows @ dy.T).T, Outer(widen(x, len(W)), dy), column_sums(dy) if one_for_all else dy
 
     return y, backward

@@ -19,7 +19,7 @@ def window(p, *, N, A, B):
     """
     xp = array_module(p)
     middle, reach, *_ = _grid(xp, p.real.dtype, N, A, B)
-    g = middle + reach * p[:, :2]
+    g = middle + reach * p[:, :2]  # (10.1), (10.2)
     sigma2, delta, gamma = xp.exp(p[:, 2:]).T
     return g, sigma2, (max(A, B) - 1) / (N - 1) * delta, gamma
 
@@ -42,8 +42,8 @@ def filterbank(p, *, N, A, B):
     `p` (batch, 5) holds g~_x, g~_y, log sigma^2, log delta~, log gamma, DRAW (21). N is the
     number of filters each way, at least 2. DRAW (19), (20), (22) to (26), chapter 10:
 
-        g_x = (A - 1)/2 + (A + 1)/2 g~_x        delta = (max(A, B) - 1)/(N - 1) delta~
-        mu_i = g_x + (i - (N - 1)/2) delta      F_x[i, a] ~ exp(-(a - mu_i)^2 / (2 sigma^2))
+        g_x = (A - 1)/2 + (A + 1)/2 g~_x        delta = (max(A, B) - 1)/(N - 1) delta~           (10.1), (10.2)
+        mu_i = g_x + (i - (N - 1)/2) delta      F_x[i, a] ~ exp(-(a - mu_i)^2 / (2 sigma^2))     (10.3), (10.4)
 
     and every row of F_x sums to 1, as a softmax over the pixels: finite even for a window
     far outside the image. F_y likewise, from g~_y and B.
@@ -54,7 +54,7 @@ def filterbank(p, *, N, A, B):
     sigma2, delta = sigma2[:, None, None], delta[:, None, None]
 
     mu = g[:, :, None] + offset * delta  # (batch, 2, N): x and y side by side, as in all arrays below
-    nearest = xp.minimum(xp.maximum(xp.rint(mu.real), 0), 2 * middle[:, None])  # the pixel of the largest exponent
+    nearest = xp.minimum(xp.maximum(xp.rint(mu.real), 0), 2 * middle[:, None])  # (10.5)
     exponent = a - mu[..., None]  # (batch, 2, N, pixels)
     exponent *= exponent
     exponent -= ((nearest - mu) ** 2)[..., None]
@@ -65,7 +65,7 @@ def filterbank(p, *, N, A, B):
 
     # A row of F is a distribution over the pixels, exp(-a^2 / (2 sigma^2) + a mu / sigma^2) but for a factor. So its
     # gradient with respect to what multiplies a is the covariance of dF with a under that distribution, and with
-    # respect to what multiplies a^2 the covariance with a^2: nothing else of dF is needed.
+    # respect to what multiplies a^2 the covariance with a^2, (10.8): nothing else of dF is needed.
     mean = _moments(F, powers)
     F /= mean[..., :1]
     mean /= mean[..., :1]  # of 1, a and a^2
@@ -75,14 +75,14 @@ def filterbank(p, *, N, A, B):
         xp.multiply(F[:, 0, :, :A], dF_x, out=FdF[:, 0, :, :A])
         xp.multiply(F[:, 1, :, :B], dF_y, out=FdF[:, 1, :, :B])
         covariance = _moments(FdF, powers)
-        covariance -= covariance[..., :1] * mean  # of dF with a, and with a^2
+        covariance -= covariance[..., :1] * mean  # (10.6), of dF with a, and with a^2
         covariance /= sigma2[..., None]
-        dmu, half = covariance[..., 1], covariance[..., 2] / 2
+        dmu, half = covariance[..., 1], covariance[..., 2] / 2  # (10.9)
         dp = xp.empty_like(p)
-        dp[:, :2] = dmu.sum(axis=2) * reach
-        dp[:, 2] = (half - (mu - origin) * dmu).sum(axis=(1, 2))
-        dp[:, 3] = (dmu * offset * delta).sum(axis=(1, 2))
-        dp[:, 4] = dgamma * gamma
+        dp[:, :2] = dmu.sum(axis=2) * reach  # (10.11)
+        dp[:, 2] = (half - (mu - origin) * dmu).sum(axis=(1, 2))  # (10.10)
+        dp[:, 3] = (dmu * offset * delta).sum(axis=(1, 2))  # (10.12)
+        dp[:, 4] = dgamma * gamma  # (10.13)
         return dp
 
     return (F[:, 0, :, :A], F[:, 1, :, :B], gamma), backward
@@ -100,7 +100,7 @@ def _T(matrices):
 
 @primitive
 def read(x, x_hat, F_x, F_y, gamma):
-    """The glimpse gamma [F_y x F_x^T, F_y x_hat F_x^T]: (batch, 2 * planes * N * N). DRAW (27), chapter 11.
+    """The glimpse gamma [F_y x F_x^T, F_y x_hat F_x^T]: (batch, 2 * planes * N * N). DRAW (27), (11.1), chapter 11.
 
     The image x, which is data, and the error image x_hat are (batch, planes * B * A); F_x (batch, N, A),
     F_y (batch, N, B), gamma (batch,). A glimpse has rows j (y) and columns i (x), like the image.
@@ -114,12 +114,12 @@ def read(x, x_hat, F_x, F_y, gamma):
 
     def backward(dr):
         dr = dr.reshape(patch.shape)
-        dpatch = scale * dr
+        dpatch = scale * dr  # (11.4)
         dnarrow, dnarrow_hat = xp.split((dpatch @ F_x).reshape(narrow.shape), 2, axis=1)
-        dx_hat = _T(F_y)[:, None] @ dnarrow_hat
-        dF_x = _T(dpatch) @ rows
-        dF_y = (dnarrow @ _T(image) + dnarrow_hat @ _T(image_hat)).sum(axis=1)
-        dgamma = (dr * patch).sum(axis=(1, 2))
+        dx_hat = _T(F_y)[:, None] @ dnarrow_hat  # (11.5)
+        dF_x = _T(dpatch) @ rows  # (11.6)
+        dF_y = (dnarrow @ _T(image) + dnarrow_hat @ _T(image_hat)).sum(axis=1)  # (11.7)
+        dgamma = (dr * patch).sum(axis=(1, 2))  # (11.4)
         return None, dx_hat.reshape(x_hat.shape), dF_x, dF_y, dgamma
 
     return (scale * patch).reshape(batch, -1), backward
@@ -127,7 +127,7 @@ def read(x, x_hat, F_x, F_y, gamma):
 
 @primitive
 def write(w, F_x, F_y, gamma):
-    """The stroke 1/gamma F_y^T w F_x of every plane: (batch, planes * B * A). DRAW (29), chapter 11.
+    """The stroke 1/gamma F_y^T w F_x of every plane: (batch, planes * B * A). DRAW (29), (11.2), chapter 11.
 
     The patch w is (batch, planes * N * N); F_x (batch, N, A), F_y (batch, N, B), gamma (batch,).
     """
@@ -141,10 +141,10 @@ def write(w, F_x, F_y, gamma):
         dstroke = dstroke.reshape(batch, -1, B, A)
         dnarrow = F_y[:, None] @ dstroke
         drows = dnarrow.reshape(batch, -1, A)
-        dpatch = drows @ _T(F_x)
-        dF_x = _T(patch) @ drows
-        dF_y = (narrow @ _T(dstroke)).sum(axis=1)
-        dgamma = -(dpatch * patch).sum(axis=(1, 2)) / gamma
+        dpatch = drows @ _T(F_x)  # (11.8)
+        dF_x = _T(patch) @ drows  # (11.9)
+        dF_y = (narrow @ _T(dstroke)).sum(axis=1)  # (11.9)
+        dgamma = -(dpatch * patch).sum(axis=(1, 2)) / gamma  # (11.8)
         return (dpatch / scale).reshape(w.shape), dF_x, dF_y, dgamma
 
     return stroke.reshape(batch, -1), backward

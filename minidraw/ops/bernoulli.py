@@ -9,8 +9,8 @@ from minidraw.ops.elementwise import logistic
 def bernoulli(logits, x):
     """-log D(x | c) in nats, (batch,): logits c and image x in [0, 1], both (batch, pixels).
 
-    DRAW (9): sum over pixels of softplus(c) - x c, in a form that stays finite for every
-    logit; x is data. Chapter 4.
+    DRAW (9): the sum over pixels of softplus(c) - x c, (4.4), with softplus in the form (4.5),
+    which is finite for every logit; x is data. Chapter 4.
     """
     xp = array_module(logits)
     size = logits * xp.sign(logits.real)  # |c|, of the real part: so that the complex step can pass
@@ -23,7 +23,7 @@ def bernoulli(logits, x):
     nats -= x * logits
 
     def backward(dnats):
-        return dnats[:, None] * (logistic(logits) - x), None
+        return dnats[:, None] * (logistic(logits) - x), None  # (4.6)
 
     return nats.sum(axis=1), backward
 
@@ -32,7 +32,7 @@ def bernoulli(logits, x):
 def error_image(x, c):
     """x_hat = x - sigmoid(c), what the canvas c lacks of the image x, both (batch, pixels); x is data.
 
-    DRAW (3). It is also minus the gradient of `bernoulli`: the way the canvas should move. Chapter 9.
+    DRAW (3), (9.1). It is also minus the gradient of `bernoulli`: the way the canvas should move. Chapter 9.
     """
     mean = logistic(c)
 

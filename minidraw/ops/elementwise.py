@@ -25,7 +25,7 @@ def logistic_of_minus(y):
 
 
 def squash(a):
-    """tanh(a) = 2 sigmoid(2 a) - 1 of an array: NumPy's exp is half as fast again as its tanh."""
+    """tanh(a) = 2 sigmoid(2 a) - 1 of an array, (5.13): NumPy's exp is half as fast again as its tanh."""
     y = logistic_of_minus(-2 * a)
     y *= 2
     y -= 1
@@ -33,7 +33,7 @@ def squash(a):
 
 
 def sum_to(gradient, shape):
-    """Undo broadcasting: `gradient` summed over every axis that was stretched from `shape`."""
+    """Undo broadcasting, (3.3): `gradient` summed over every axis that was stretched from `shape`."""
     if gradient.shape == shape:
         return gradient
     gradient = gradient.sum(axis=tuple(range(gradient.ndim - len(shape))))
@@ -145,7 +145,7 @@ def tanh(a):
 
 @primitive
 def sigmoid(a):
-    """1 / (1 + e^-a)."""
+    """1 / (1 + e^-a), and its slope (3.2)."""
     y = logistic(a)
 
     def backward(dy):

@@ -6,11 +6,11 @@ from minidraw.backend import array_module
 
 @primitive
 def sample(mu, log_sigma, noise):
-    """z = mu + sigma * noise, all (batch, Z); noise is N(0, 1) and data. DRAW (6), chapter 6."""
+    """z = mu + sigma * noise, all (batch, Z); noise is N(0, 1) and data. DRAW (6), (6.8)."""
     sigma = array_module(mu).exp(log_sigma)
 
     def backward(dz):
-        return dz, dz * noise * sigma, None
+        return dz, dz * noise * sigma, None  # (6.9)
 
     return mu + sigma * noise, backward
 
@@ -19,12 +19,12 @@ def sample(mu, log_sigma, noise):
 def kl(mu, log_sigma):
     """KL(N(mu, sigma^2) || N(0, I)) in nats, (batch,), from mu and log_sigma (batch, Z).
 
-    DRAW (10): 1/2 sum_k (mu_k^2 + sigma_k^2 - log sigma_k^2 - 1). Chapter 6.
+    DRAW (10), (6.6): 1/2 sum_k (mu_k^2 + sigma_k^2 - log sigma_k^2 - 1). Chapter 6.
     """
     sigma2 = array_module(mu).exp(2 * log_sigma)
 
     def backward(dnats):
         dnats = dnats[:, None]
-        return dnats * mu, dnats * (sigma2 - 1)
+        return dnats * mu, dnats * (sigma2 - 1)  # (6.7)
 
     return 0.5 * (mu * mu + sigma2 - 2 * log_sigma - 1).sum(axis=1), backward

@@ -1,0 +1,289 @@
+"""The tutorial: every chapter runs and shows what it says; its mathematics renders; links lead somewhere."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import minidraw
+from minidraw import exercises, ops, plots
+from minidraw.ops import elementwise
+
+ROOT = Path(__file__).parents[1]
+TUTORIAL = ROOT / "tutorial"
+spec = importlib.util.spec_from_file_location("chapters", TUTORIAL / "chapters.py")
+chapters = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(chapters)
+
+CHAPTERS = chapters.paths()
+PAGES = sorted(TUTORIAL.glob("*.md"))
+TEXT = {path.name: path.read_text(encoding="utf-8") for path in PAGES}
+by_name = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+
+SCREEN = 45  # lines
+FORBIDDEN = r"\\tag\b|\\operatorname|\\newcommand|\\mbox|\\bm\b|\\label|\\begin\{align"
+NUMBERED = re.compile(r'<a id="eq-(\d+)-(\d+)"></a>\n\n```math\n(.*?)\n```', re.DOTALL)
+LINK = re.compile(r"(?<!!)\[[^\]\n]*(?:\n[^\]\n]*)?\]\(([^)\s]+)\)")
+CITED = re.compile(r"(?<![\w.])\((\d+\.\d+)\)")
+
+
+def words(text):
+    """A page without its fences, its mathematics and its code."""
+    return re.sub(r"\$`.*?`\$|`[^`\n]*`", "", prose(text), flags=re.DOTALL)
+
+
+def python(text):
+    return "\n".join(part.text for part in chapters.parse(text) if part.kind == "python")
+
+
+def prose(text):
+    """A page without its fences."""
+    return "\n".join(part.text for part in chapters.parse(text) if part.kind == "")
+
+
+@by_name
+def test_a_chapter_does_what_it_says(path):
+    chapters.run(path)
+
+
+def test_there_are_sixteen_in_a_row():
+    assert [int(path.name[:2]) for path in CHAPTERS] == list(range(16))
+    for path, following in zip(CHAPTERS, CHAPTERS[1:], strict=False):
+        assert f"]({following.name})" in TEXT[path.name].splitlines()[-1] + TEXT[path.name].splitlines()[-2]
+
+
+# Mathematics: what GitHub renders, and what it mangles.
+
+
+def check_mathematics(name, text):
+    parts = chapters.parse(text)
+    maths = [part.text for part in parts if part.kind == "math"]
+    maths += re.findall(r"\$`(.*?)`\$", prose(text), re.DOTALL)
+    for formula in maths:
+        assert not re.search(FORBIDDEN, formula), f"{name}: GitHub does not render {formula}"
+        assert formula.count("{") == formula.count("}"), f"{name}: braces of {formula}"
+        left, right = (len(re.findall(rf"\\{side}(?![a-z])", formula)) for side in ("left", "right"))
+        assert left == right, f"{name}: brackets of {formula}"
+    bare = re.sub(r"\$`.*?`\$|`[^`\n]*`", "", prose(text), flags=re.DOTALL)
+    assert "$" not in bare, (
+        f"{name}: a dollar that is not dollar-backtick: {bare[max(0, bare.find('$') - 40) :][:80]!r}"
+    )
+    for line in prose(text).splitlines():
+        assert not (line.startswith("#") and "$" in line), f"{name}: mathematics in a heading: {line}"
+    for summary in re.findall(r"<summary>.*", text):
+        assert re.search(re.escape(summary) + r"\n\n", text), f"{name}: no blank line after {summary}"
+    assert text.count("<details>") == text.count("</details>") == len(re.findall(r"</details>", text))
+
+
+@pytest.mark.parametrize("name", TEXT)
+def test_the_mathematics_renders(name):
+    check_mathematics(name, TEXT[name])
+
+
+# Equations: one number in chapter, docstring and code.
+
+
+def equations(name, text):
+    """The numbered equations of a chapter, TeX by number. Raises AssertionError for a number that is out of order."""
+    found = {}
+    for chapter, number, formula in NUMBERED.findall(text):
+        key = f"{chapter}.{number}"
+        assert formula.endswith(rf"\qquad \text{{({key})}}"), f"{name}: the anchor says {key}, the equation not"
+        assert int(chapter) == int(name[:2]) and int(number) == len(found) + 1, f"{name}: {key} is out of order"
+        found[key] = formula
+    assert text.count(r"\qquad \text{(") == len(found), f"{name}: a number without its anchor"
+    return found
+
+
+def all_equations():
+    return {key: tex for path in CHAPTERS for key, tex in equations(path.name, TEXT[path.name]).items()}
+
+
+def check_cited(where, text, known):
+    for key in CITED.findall(text):
+        assert key in known, f"{where} speaks of ({key}), which no chapter has"
+
+
+def test_a_number_that_is_cited_exists():
+    known = all_equations()
+    for name, text in TEXT.items():
+        check_cited(name, prose(text) + python(text), known)
+    for path in (ROOT / "minidraw").rglob("*.py"):
+        check_cited(path.name, path.read_text(encoding="utf-8"), known)
+
+
+def test_the_sheet_has_every_gradient_as_its_chapter_derives_it():
+    known, sheet = all_equations(), TEXT["gradients.md"]
+    formulas = [part.text for part in chapters.parse(sheet) if part.kind == "math"]
+    listed = {re.search(r"\\text\{\((\d+\.\d+)\)\}$", formula)[1]: formula for formula in formulas}
+    for key, formula in listed.items():
+        assert formula == known[key], f"({key}) on the sheet is not that of its chapter"
+    in_ops = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "minidraw" / "ops").glob("*.py"))
+    for key in listed:
+        assert f"({key})" in in_ops, f"({key}) is on the sheet, but no op says that it computes it"
+
+
+def test_every_op_names_its_chapter():
+    titles = {int(path.name[:2]) for path in CHAPTERS}
+    for name in ops.__all__:
+        module = importlib.import_module(getattr(ops, name).maths.__module__)
+        named = re.findall(r"[Cc]hapters? (\d+)", (getattr(ops, name).__doc__ or "") + module.__doc__)
+        assert named and {int(number) for number in named} <= titles, name
+    assert "Chapter 3" in elementwise.__doc__
+
+
+# Links, figures, blocks, exercises.
+
+
+def check_links(name, text):
+    for target in LINK.findall(words(text)):
+        if target.startswith("http"):
+            continue
+        file, _, anchor = target.partition("#")
+        page = (TUTORIAL / file) if file else TUTORIAL / name
+        assert page.exists(), f"{name} links to {target}, which is not there"
+        if anchor:
+            assert f'<a id="{anchor}">' in page.read_text(encoding="utf-8"), f"{name}: no {anchor} in {page.name}"
+    for image in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", text):
+        assert (TUTORIAL / image[1]).exists(), f"{name} shows {image[1]}, which is not there"
+        assert len(image[0]) > 20, f"{name}: say in words what {image[1]} shows"
+
+
+@pytest.mark.parametrize("name", TEXT)
+def test_links_lead_somewhere(name):
+    check_links(name, TEXT[name])
+
+
+def test_no_figure_is_left_over():
+    shown = {image for text in TEXT.values() for image in re.findall(r"\(figures/([^)]+)\)", text)}
+    assert shown == {path.name for path in (TUTORIAL / "figures").iterdir()}
+
+
+def test_the_runs_are_small_and_say_who_made_them():
+    runs = [*(TUTORIAL / "runs").glob("*.npz"), *(TUTORIAL / "runs").glob("*.json")]
+    assert sum(path.stat().st_size for path in runs) < 10e6
+    for path in (TUTORIAL / "runs").glob("*.json"):
+        command = json.loads(path.read_text(encoding="utf-8"))["command"]
+        assert (ROOT / command.split()[1]).exists() and path.stem in command or path.stem == "speed"
+
+
+@by_name
+def test_blocks_fit_a_screen_and_import_nothing_private(path):
+    for part in chapters.parse(TEXT[path.name]):
+        if part.kind == "python":
+            assert part.text.count("\n") < SCREEN, f"{path.name}:{part.line} is longer than a screen"
+            assert not re.search(r"(import|from) +(\w+\.)*_\w", part.text), f"{path.name}:{part.line}"
+            assert all(len(line) <= 120 for line in part.text.splitlines()), f"{path.name}:{part.line}"
+
+
+@by_name
+def test_exercises_have_a_stub_that_fails_and_a_solution(path):
+    """That the stub fails, and the solution passes the same check, is what running the chapter shows."""
+    text = TEXT[path.name]
+    if "\n## Exercises\n" not in text:
+        pytest.fail("no exercises")
+    section = text.split("\n## Exercises\n")[1]
+    number = section.count("**Exercise ")
+    assert number >= 2 and section.count("<summary>Solution</summary>") == number
+    blocks = [part for part in chapters.parse(section) if part.kind == "python"]
+    for check in re.findall(r"def (check_\w+)\(", section):
+        uses = [part for part in blocks if re.search(rf"^{check}\(", part.text, re.MULTILINE)]
+        assert ["raises-exception" in part.info for part in uses] == [True, False], f"{path.name}: {check}"
+
+
+def test_a_notebook_has_the_same_code_and_mathematics_that_jupyter_renders():
+    for path in CHAPTERS:
+        book = chapters.notebook(path)
+        code = [cell["source"] for cell in book["cells"] if cell["cell_type"] == "code"]
+        words = "\n".join(cell["source"] for cell in book["cells"] if cell["cell_type"] == "markdown")
+        assert [c.removesuffix("\nfigure") for c in code] == [
+            part.text for part in chapters.parse(TEXT[path.name]) if part.kind == "python"
+        ]
+        assert "```math" not in words and "$`" not in words and "<details>" not in words
+        assert json.loads(json.dumps(book)) == book
+
+
+# A bad edit is caught.
+
+
+def tampered(tmp_path, name, old, new):
+    """A copy of a chapter with one edit, in a folder that looks like the tutorial."""
+    text = TEXT[name]
+    assert text.count(old) >= 1, f"{old!r} is not in {name}"
+    path = tmp_path / name
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    "name, old, new",
+    [
+        ("03-what-does-broadcasting-undo.md", "return dy @ W.T, x.T @ dy", "return -dy @ W.T, x.T @ dy"),
+        ("03-what-does-broadcasting-undo.md", "    gradient = gradient.sum(", "    gradient = gradient.mean("),
+        ("03-what-does-broadcasting-undo.md", "396 pairs", "386 pairs"),
+        ("03-what-does-broadcasting-undo.md", "a, b = np.array([[10.0]", "a, b = np.array([[12.0]"),
+    ],
+    ids=["a sign in a block", "a quoted line", "a printed number", "what a figure shows"],
+)
+def test_a_bad_edit_is_caught(tmp_path, name, old, new):
+    with pytest.raises(AssertionError):
+        chapters.run(tampered(tmp_path, name, old, new))
+
+
+def test_a_changed_figure_function_is_caught(monkeypatch):
+    original = plots.tables
+    monkeypatch.setattr(plots, "tables", lambda arrays: original({k: v for k, v in arrays.items() if k != " +"}))
+    with pytest.raises(AssertionError, match="03-stretch.png"):
+        chapters.run(TUTORIAL / "03-what-does-broadcasting-undo.md")
+
+
+def test_a_wrong_number_and_a_wrong_link_are_caught():
+    name = "03-what-does-broadcasting-undo.md"
+    with pytest.raises(AssertionError):
+        equations(name, TEXT[name].replace(r"\text{(3.4)}", r"\text{(3.9)}"))
+    with pytest.raises(AssertionError):
+        equations(name, TEXT[name].replace('id="eq-3-4"', 'id="eq-3-9"'))
+    with pytest.raises(AssertionError):
+        check_cited(name, TEXT[name].replace("by (3.3)", "by (3.33)"), all_equations())
+    with pytest.raises(AssertionError):
+        check_links(name, TEXT[name].replace("](04-why", "](05-why"))
+    for good, bad in [
+        ("$`y = a", "$y = a"),
+        ("```math\nda_k", "```math\n\\tag{1} da_k"),
+        ("## Stretching", "## $`x`$"),
+    ]:
+        with pytest.raises(AssertionError):
+            check_mathematics(name, TEXT[name].replace(good, bad, 1))
+
+
+# What an exercise says to an answer.
+
+
+def test_expect_names_the_first_wrong_index(capsys):
+    exercises.expect([1.0, 2.0], [1.0, 2.0], "two numbers")
+    assert capsys.readouterr().out == "two numbers: right\n"
+    with pytest.raises(AssertionError, match=r"at index \[1, 0\]: 5, and it should be 3"):
+        exercises.expect([[1, 2], [5, 9]], [[1, 2], [3, 4]])
+    with pytest.raises(AssertionError, match=r"shape \(2,\), and it should be \(3,\)"):
+        exercises.expect([1, 2], [1, 2, 3])
+    with pytest.raises(AssertionError, match="nothing came back"):
+        exercises.expect(None, 1)
+    with pytest.raises(AssertionError, match="nan"):
+        exercises.expect(np.nan, 1)
+
+
+def test_expect_gradients_names_the_input():
+    def op(a, b):
+        return a * b, lambda dy: (dy * b, dy * b)
+
+    with pytest.raises(AssertionError, match="the gradient of b at index"):
+        exercises.expect_gradients(op, {"a": np.arange(3.0), "b": np.arange(1.0, 4.0)})
+    with pytest.raises(AssertionError, match="1 gradients for 2 inputs"):
+        exercises.expect_gradients(lambda a, b: (a * b, lambda dy: dy * b), {"a": np.ones(2), "b": np.ones(2)})
+
+
+def test_the_pages_speak_of_this_version():
+    assert minidraw.__version__ and "](tutorial/00-what-does-draw-do.md)" in (ROOT / "README.md").read_text("utf-8")

@@ -1,0 +1,170 @@
+"""Measures what chapter 15 tells: `python tutorial/runs/speed.py`, five minutes on a machine that does nothing else.
+
+The training step of `blog` with the ops as the chapters write them, and then with one of the library's ops after the
+other in their place, all in turn; the same without attention, with and without the half of the work that never changes;
+the step at several batch sizes; and the profile of the library's step. Written to speed.json.
+"""
+
+import json
+import platform
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from minidraw import bench, data, draw
+from minidraw.autodiff import Outer, Tensor, primitive
+from minidraw.ops import affine, filterbank, lstm
+from minidraw.ops.elementwise import concat, widen
+from minidraw.presets import PRESETS
+from minidraw.train import Recipe, Trainer, best_workers
+
+ROUNDS, TURN = 12, 4
+
+
+def plain_affine(stacked):
+    """Chapter 3's affine map; its weight's gradients multiplied out one by one, or all at once, as in chapter 5."""
+
+    @primitive
+    def affine(x, W, b):
+        rows = W[: x.shape[1]]
+
+        def backward(dy):
+            factors = Outer(widen(x, len(W)), dy)
+            return dy @ rows.T, factors if stacked else factors.dense(), dy.sum(axis=0) if b.ndim == 1 else dy
+
+        return x @ rows + b, backward
+
+    return affine
+
+
+@primitive
+def plain_lstm(a, cell):
+    """Chapter 5's cell."""
+    a_i, a_f, a_o, a_g = np.split(a, 4, axis=1)
+    i, f, o = (1 / (1 + np.exp(-a)) for a in (a_i, a_f, a_o))
+    g = np.tanh(a_g)
+    cell_new = f * cell + i * g
+    s = np.tanh(cell_new)
+
+    def backward(dh, dcell_new):
+        do = dh * s
+        dcell = dcell_new + dh * o * (1 - s * s)
+        di, df, dg = dcell * g, dcell * cell, dcell * i
+        da = [di * i * (1 - i), df * f * (1 - f), do * o * (1 - o), dg * (1 - g * g)]
+        return np.concatenate(da, axis=1), dcell * f
+
+    return (o * s, cell_new), backward
+
+
+@primitive
+def plain_filterbank(p, *, N, A, B):
+    """Chapter 10's filters."""
+    sigma2, delta, gamma = np.exp(p[:, 2]), (max(A, B) - 1) / (N - 1) * np.exp(p[:, 3]), np.exp(p[:, 4])
+    offset = (np.arange(N) - (N - 1) / 2).astype(p.dtype)
+    sides = []
+    for k, size in ((0, A), (1, B)):
+        a = np.arange(size, dtype=p.dtype)
+        mu = ((size - 1) / 2 + (size + 1) / 2 * p[:, k])[:, None] + offset * delta[:, None]
+        nearest = np.clip(np.rint(mu), 0, size - 1)
+        F = np.exp(-((a - mu[..., None]) ** 2 - ((nearest - mu) ** 2)[..., None]) / (2 * sigma2[:, None, None]))
+        sides.append((a, mu, F / F.sum(axis=-1, keepdims=True)))
+
+    def backward(dF_x, dF_y, dgamma):
+        dp = np.zeros_like(p)
+        for k, ((a, mu, F), dF) in enumerate(zip(sides, (dF_x, dF_y), strict=True)):
+
+            def cov(w, F=F, dF=dF):
+                return (F * dF * w).sum(axis=-1) - (F * dF).sum(axis=-1) * (F * w).sum(axis=-1)
+
+            dmu = cov(a) / sigma2[:, None]
+            dp[:, k] = (len(a) + 1) / 2 * dmu.sum(axis=1)
+            dp[:, 2] += (cov(a**2) / (2 * sigma2[:, None]) - mu * dmu).sum(axis=1)
+            dp[:, 3] += (dmu * offset * delta[:, None]).sum(axis=1)
+        dp[:, 4] = dgamma * gamma
+        return dp
+
+    return (sides[0][2], sides[1][2], gamma), backward
+
+
+class PlainEye(draw.Draw):
+    """DRAW without the trick of (9.8): the whole [x, x_hat] is multiplied in every step."""
+
+    def _whole_image(self, x):
+        def eye(c, h_dec, h_enc):
+            return self._affine("encoder", concat(Tensor(x), draw.error_image(x, c), h_dec, h_enc)), None
+
+        return eye
+
+
+def in_turn(works):
+    """The median milliseconds of each work (name -> (patches of minidraw.draw, function)), all in turn."""
+    times = {name: [] for name in works}
+    library = {name: getattr(draw, name) for name in ("affine", "lstm", "filterbank")}
+    for _ in range(ROUNDS):
+        for name, (patches, work) in works.items():
+            vars(draw).update(library | patches)
+            time.sleep(0.1)
+            for k in range(TURN + 1):
+                start = time.perf_counter()
+                work()
+                if k:
+                    times[name].append((time.perf_counter() - start) * 1e3)
+    vars(draw).update(library)
+    return {name: round(float(np.median(t)), 1) for name, t in times.items()}
+
+
+def main():
+    images = data.mnist()
+    config, recipe = PRESETS["blog"]
+    one = Recipe(**(vars(recipe) | {"workers": 1}))
+    workers = best_workers(config, recipe.batch_size)
+
+    def trainer(config=config, recipe=one, Model=draw.Draw):
+        return Trainer(Model.initial(config), images, recipe)
+
+    plain = {"affine": plain_affine(stacked=False), "lstm": plain_lstm, "filterbank": plain_filterbank}
+    stages = {"as the chapters write it": plain}
+    for label, change in [
+        ("one product for a weight used T times", {"affine": plain_affine(stacked=True)}),
+        ("batch last in memory", {"affine": affine}),
+        ("LSTM in place, one pass of exp", {"lstm": lstm}),
+        ("filterbank by moments", {"filterbank": filterbank}),
+    ]:
+        plain = plain | change
+        stages[label] = plain
+    step = trainer().advance
+    works = {label: (patches, step) for label, patches in stages.items()}
+    works[f"{workers} processes share the batch"] = {}, trainer(recipe=replace(one, workers=workers)).advance
+    works["its matrix products alone"] = {}, bench.matrix_products(config, recipe.batch_size)
+    savings = in_turn(works)
+
+    whole = replace(config, read_N=None, write_N=None)
+    half = in_turn(
+        {
+            "[x, x_hat] in every step": ({}, trainer(whole, Model=PlainEye).advance),
+            "the constant half once": ({}, trainer(whole).advance),
+        }
+    )
+    batches = {}
+    for batch_size in (10, 25, 50, 100, 200, 400):
+        batches[str(batch_size)] = ({}, trainer(recipe=replace(one, batch_size=batch_size)).advance)
+    batches = in_turn(batches)
+    shares = {op: [round(t, 1) for t in both] for op, both in bench.profile(config, one).items()}
+    result = {
+        "command": "python tutorial/runs/speed.py",
+        "machine": "2 cores of an AMD EPYC (Zen 3, AVX2), a virtual machine",
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "savings_ms": savings,
+        "without_attention_ms": half,
+        "by_batch_ms": batches,
+        "profile_ms": shares,
+    }
+    Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
