@@ -1,7 +1,7 @@
 """DRAW: the configuration, the parameters, and the T-step loop, a line for each equation of the paper.
 
 Gregor, Danihelka, Graves, Rezende, Wierstra: DRAW: A Recurrent Neural Network For Image
-Generation, ICML 2015, arXiv 1502.04623. Whole equation numbers are the paper's, (9.8) and the like
+Generation, ICML 2015, arXiv 1502.04623. Whole equation numbers are the paper's, (9.9) and the like
 those of the tutorial. Chapters 8, 9, 12.
 """
 
@@ -172,7 +172,7 @@ class Draw:
         return eye
 
     def _whole_image(self, x):
-        """The eye without attention, where r = [x, x_hat], (17). A third of all products does not depend on t, (9.8):
+        """The eye without attention, where r = [x, x_hat], (17). A third of all products does not depend on t, (9.9):
 
             x W_x + x_hat W_x_hat = x (W_x + W_x_hat) - sigmoid(c) W_x_hat
 
@@ -244,7 +244,7 @@ class Draw:
         for glimpse in self.infer(x, noise):
             posteriors.append((glimpse.mu, glimpse.log_sigma))
         mu, log_sigma = (concat(*of_all_t) for of_all_t in zip(*posteriors, strict=True))  # (batch, T * Z)
-        return bernoulli(glimpse.canvas, x), kl(mu, log_sigma)  # (9); (10) and the sum (9.7) in one
+        return bernoulli(glimpse.canvas, x), kl(mu, log_sigma)  # (9); (10) and the sum (9.8) in one
 
     def sample(self, count, seed=0):
         """`count` new pictures from the prior, as a Drawing; `seed` gives their z, drawn by NumPy."""

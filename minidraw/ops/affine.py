@@ -19,7 +19,11 @@ def affine(x, W, b):
     rows = W[: x.shape[1]]
     y = (rows.T @ x.T).T + b
 
-    def backward(dy):  # (3.6), (3.7), (3.5)
-        return (rows @ dy.T).T, Outer(widen(x, len(W)), dy), column_sums(dy) if one_for_all else dy
+    def backward(dy):
+        return (
+            (rows @ dy.T).T,
+            Outer(widen(x, len(W)), dy),
+            column_sums(dy) if one_for_all else dy,
+        )  # (3.6), (3.7), (3.5)
 
     return y, backward

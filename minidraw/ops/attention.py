@@ -19,9 +19,9 @@ def window(p, *, N, A, B):
     """
     xp = array_module(p)
     middle, reach, *_ = _grid(xp, p.real.dtype, N, A, B)
-    g = middle + reach * p[:, :2]  # (10.1), (10.2)
+    g = middle + reach * p[:, :2]  # (10.1)
     sigma2, delta, gamma = xp.exp(p[:, 2:]).T
-    return g, sigma2, (max(A, B) - 1) / (N - 1) * delta, gamma
+    return g, sigma2, (max(A, B) - 1) / (N - 1) * delta, gamma  # (10.2)
 
 
 @functools.cache
@@ -53,7 +53,7 @@ def filterbank(p, *, N, A, B):
     g, sigma2, delta, gamma = window(p, N=N, A=A, B=B)
     sigma2, delta = sigma2[:, None, None], delta[:, None, None]
 
-    mu = g[:, :, None] + offset * delta  # (batch, 2, N): x and y side by side, as in all arrays below
+    mu = g[:, :, None] + offset * delta  # (batch, 2, N): x and y side by side, as in all arrays below (10.3)
     nearest = xp.minimum(xp.maximum(xp.rint(mu.real), 0), 2 * middle[:, None])  # (10.5)
     exponent = a - mu[..., None]  # (batch, 2, N, pixels)
     exponent *= exponent
@@ -145,6 +145,6 @@ def write(w, F_x, F_y, gamma):
         dF_x = _T(patch) @ drows  # (11.9)
         dF_y = (narrow @ _T(dstroke)).sum(axis=1)  # (11.9)
         dgamma = -(dpatch * patch).sum(axis=(1, 2)) / gamma  # (11.8)
-        return (dpatch / scale).reshape(w.shape), dF_x, dF_y, dgamma
+        return (dpatch / scale).reshape(w.shape), dF_x, dF_y, dgamma  # (11.8)
 
     return stroke.reshape(batch, -1), backward

@@ -19,8 +19,8 @@ def bernoulli(logits, x):
     xp.log(nats, out=nats)
     size += logits
     size *= 0.5  # max(c, 0)
-    nats += size  # softplus(c)
-    nats -= x * logits
+    nats += size  # softplus(c), (4.5)
+    nats -= x * logits  # (4.4)
 
     def backward(dnats):
         return dnats[:, None] * (logistic(logits) - x), None  # (4.6)
@@ -39,7 +39,7 @@ def error_image(x, c):
     def backward(dx_hat):
         dc = mean - 1
         dc *= mean
-        dc *= dx_hat
+        dc *= dx_hat  # (9.2)
         return None, dc
 
     return x - mean, backward

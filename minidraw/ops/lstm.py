@@ -34,9 +34,9 @@ def lstm(a, cell):
         da *= gates  # the slope of a sigmoid, (5.9)
         da_i, da_f, da_o, da_g = columns(da, quarters)
         da_i *= dcell * g  # (5.7)
-        da_f *= dcell * cell
+        da_f *= dcell * cell  # (5.7)
         da_o *= dh * squashed  # (5.5)
-        xp.multiply(dcell * i, 1 - g * g, out=da_g)
+        xp.multiply(dcell * i, 1 - g * g, out=da_g)  # (5.7), (5.9)
         dcell *= f  # (5.8)
         return da, dcell
 

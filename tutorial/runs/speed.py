@@ -89,7 +89,7 @@ def plain_filterbank(p, *, N, A, B):
 
 
 class PlainEye(draw.Draw):
-    """DRAW without the trick of (9.8): the whole [x, x_hat] is multiplied in every step."""
+    """DRAW without the trick of (9.9): the whole [x, x_hat] is multiplied in every step."""
 
     def _whole_image(self, x):
         def eye(c, h_dec, h_enc):
