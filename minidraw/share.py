@@ -116,13 +116,14 @@ class Workers:
     def pids(self):
         return [process.pid for process in self._processes]
 
-    def gradients(self, x, noise):
-        """`gradients_of` the whole batch. Raises BadInput if a process has ended."""
+    def gradients(self, x, noise, meanwhile):
+        """`gradients_of` the whole batch; `meanwhile()` is done while they work. BadInput if a process has ended."""
         block = self._block
         np.concatenate([array.ravel() for array in self._model.arrays().values()], out=block.parameters)
         block.x[:], block.noise[:] = x, noise
         for process in self._processes:
             self._tell(process, "begin")
+        meanwhile()
         self._wait_for_all()
         L_x, L_z = block.nats.sum(axis=0)
         return L_x, L_z, list(block.by_name(block.gradients.sum(axis=0)).values())

@@ -96,6 +96,7 @@ class Trainer:
         self.model, self.images, self.recipe = model, images, recipe
         self.adam = Adam(model.arrays().values())
         self._epoch, self._order = -1, None
+        self._batch = None, None  # the last one made: its step, and what `batch` returns
         self._workers = None  # until the first step
         keep_memory()
 
@@ -106,6 +107,11 @@ class Trainer:
 
     def batch(self, step):
         """The images (batch, pixels) and noise (T, batch, Z) of a step, as arrays of the model's library and dtype."""
+        if self._batch[0] != step:
+            self._batch = step, self._make_batch(step)
+        return self._batch[1]
+
+    def _make_batch(self, step):
         recipe, config, like = self.recipe, self.model.config, self.adam.parameters[0]
         xp = array_module(like)
         epoch, k = divmod(step - 1, len(self.images.train) // recipe.batch_size)
@@ -142,7 +148,7 @@ class Trainer:
             return gradients_of(self.model, x, noise, batch_size)
         if self._workers is None:
             self._workers = Workers(self.model, batch_size, count)
-        return self._workers.gradients(x, noise)
+        return self._workers.gradients(x, noise, meanwhile=lambda: self.batch(self.step + 2))  # the next step's
 
     @property
     def worker_pids(self):

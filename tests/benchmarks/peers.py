@@ -53,7 +53,7 @@ PAUSE = 0.3  # seconds between two turns, in which threads that still wait for w
 
 
 class Minidraw:
-    """minidraw with the two methods of a peer; its step makes the batch, the same one, by itself."""
+    """minidraw with the two methods of a peer; its step takes the same batch from its trainer, and makes the next."""
 
     def __init__(self, trainer):
         self.trainer = trainer
