@@ -269,7 +269,7 @@ def waterfall(amounts, ylabel, title=""):
     """What adds up to a whole: `amounts` maps each part to its amount, in order; the last bar is the sum."""
     figure = Picture(6.4, 3.4)
     axes = figure.subplots()
-    names, sizes = [*amounts, "all"], [*amounts.values(), sum(amounts.values())]
+    names, sizes = [*amounts, "in all"], [*amounts.values(), sum(amounts.values())]
     starts = [*np.cumsum([0, *sizes[:-2]]), 0]
     colors = ["#7fa3d9"] * len(amounts) + ["#1f4e9c"]
     axes.bar(range(len(names)), sizes, bottom=starts, color=colors)

@@ -1,7 +1,7 @@
 """The affine map: the only op that owns weights. Chapters 3 and 5.
 
 Its results lie in memory batch last: y (batch, Y) is the transpose of a row-major array (Y, batch). NumPy's
-products are a sixth faster that way, and the columns of a gate, or of one map of several, lie together. Chapter 15.
+products are a little faster that way, and the columns of a gate, or of one map of several, lie together. Chapter 15.
 """
 
 from minidraw.autodiff import Outer, primitive

@@ -114,12 +114,12 @@ def read(x, x_hat, F_x, F_y, gamma):
 
     def backward(dr):
         dr = dr.reshape(patch.shape)
-        dpatch = scale * dr  # (11.4)
+        dpatch = scale * dr  # (11.5)
         dnarrow, dnarrow_hat = xp.split((dpatch @ F_x).reshape(narrow.shape), 2, axis=1)
-        dx_hat = _T(F_y)[:, None] @ dnarrow_hat  # (11.5)
-        dF_x = _T(dpatch) @ rows  # (11.6)
-        dF_y = (dnarrow @ _T(image) + dnarrow_hat @ _T(image_hat)).sum(axis=1)  # (11.7)
-        dgamma = (dr * patch).sum(axis=(1, 2))  # (11.4)
+        dx_hat = _T(F_y)[:, None] @ dnarrow_hat  # (11.6)
+        dF_x = _T(dpatch) @ rows  # (11.7)
+        dF_y = (dnarrow @ _T(image) + dnarrow_hat @ _T(image_hat)).sum(axis=1)  # (11.8)
+        dgamma = (dr * patch).sum(axis=(1, 2))  # (11.5)
         return None, dx_hat.reshape(x_hat.shape), dF_x, dF_y, dgamma
 
     return (scale * patch).reshape(batch, -1), backward
@@ -141,10 +141,10 @@ def write(w, F_x, F_y, gamma):
         dstroke = dstroke.reshape(batch, -1, B, A)
         dnarrow = F_y[:, None] @ dstroke
         drows = dnarrow.reshape(batch, -1, A)
-        dpatch = drows @ _T(F_x)  # (11.8)
-        dF_x = _T(patch) @ drows  # (11.9)
-        dF_y = (narrow @ _T(dstroke)).sum(axis=1)  # (11.9)
-        dgamma = -(dpatch * patch).sum(axis=(1, 2)) / gamma  # (11.8)
-        return (dpatch / scale).reshape(w.shape), dF_x, dF_y, dgamma  # (11.8)
+        dpatch = drows @ _T(F_x)  # (11.9)
+        dF_x = _T(patch) @ drows  # (11.10)
+        dF_y = (narrow @ _T(dstroke)).sum(axis=1)  # (11.10)
+        dgamma = -(dpatch * patch).sum(axis=(1, 2)) / gamma  # (11.9)
+        return (dpatch / scale).reshape(w.shape), dF_x, dF_y, dgamma  # (11.9)
 
     return stroke.reshape(batch, -1), backward

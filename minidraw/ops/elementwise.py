@@ -25,7 +25,7 @@ def logistic_of_minus(y):
 
 
 def squash(a):
-    """tanh(a) = 2 sigmoid(2 a) - 1 of an array, (5.13): NumPy's exp is half as fast again as its tanh."""
+    """tanh(a) = 2 sigmoid(2 a) - 1 of an array, (5.13): a third faster by way of NumPy's exp. Chapter 15."""
     y = logistic_of_minus(-2 * a)
     y *= 2
     y -= 1
@@ -42,7 +42,7 @@ def sum_to(gradient, shape):
 
 
 def column_sums(a):
-    """The sum over the first axis of a (batch, X), as a product with ones: four times as fast as NumPy's own sum."""
+    """The sum over the first axis of a (batch, X), as a product with ones: twice as fast as NumPy's own sum."""
     return array_module(a).ones(len(a), a.dtype) @ a
 
 
