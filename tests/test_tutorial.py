@@ -62,6 +62,13 @@ def check_mathematics(name, text):
     parts = chapters.parse(text)
     maths = [part.text for part in parts if part.kind == "math"]
     maths += re.findall(r"\$`(.*?)`\$", prose(text), re.DOTALL)
+    for formula in re.findall(r"\$`(.*?)`\$", prose(text), re.DOTALL):
+        assert "\n" not in formula, f"{name}: a line ends within {formula!r}"
+    for line in text.splitlines():
+        assert not (line.startswith("|") and re.search(r"\$`[^`]*\|", line)), (
+            f"{name}: | within a table's formula: {line}"
+        )
+        assert not re.search(r"\*\*[^*]*\$`[^*]*\*\*", re.sub(r"\*\*[^*$]*\*\*", "", line)), f"{name}: bold: {line}"
     for formula in maths:
         assert not re.search(FORBIDDEN, formula), f"{name}: GitHub does not render {formula}"
         assert formula.count("{") == formula.count("}"), f"{name}: braces of {formula}"
