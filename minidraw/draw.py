@@ -2,7 +2,7 @@
 
 Gregor, Danihelka, Graves, Rezende, Wierstra: DRAW: A Recurrent Neural Network For Image
 Generation, ICML 2015, arXiv 1502.04623. Whole equation numbers are the paper's, (9.9) and the like
-those of the tutorial. Chapters 8, 9, 12.
+those of the tutorial. Chapters 8, 9 and 11.
 """
 
 from dataclasses import dataclass

@@ -231,9 +231,11 @@ def main():
     parser.add_argument("task", choices=["run", "refresh", "notebook"])
     parser.add_argument("chapters", nargs="*", type=int, help="their numbers (all)")
     arguments = parser.parse_args()
-    for path in paths():
-        if arguments.chapters and int(path.name[:2]) not in arguments.chapters:
-            continue
+    by_number = {int(path.name[:2]): path for path in paths()}
+    for number in arguments.chapters:
+        if number not in by_number:
+            parser.error(f"there is no chapter {number}: they run from 0 to {max(by_number)}")
+    for path in [by_number[number] for number in arguments.chapters or by_number]:
         if arguments.task == "notebook":
             target = path.with_suffix(".ipynb")
             target.write_text(json.dumps(notebook(path), indent=1) + "\n", encoding="utf-8")
