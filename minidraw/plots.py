@@ -275,7 +275,7 @@ def waterfall(amounts, ylabel, title=""):
     axes.bar(range(len(names)), sizes, bottom=starts, color=colors)
     for k, (start, size) in enumerate(zip(starts, sizes, strict=True)):
         axes.text(k, max(start, start + size), f"{size:.3g}", ha="center", va="bottom", fontsize=7)
-    axes.margins(y=0.1)
+    axes.set_ylim(0, 1.1 * max(np.add(starts, np.maximum(sizes, 0))))
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=7)
     axes.set_ylabel(ylabel)
     axes.set_title(title, fontsize=9)
