@@ -49,6 +49,11 @@ def test_a_chapter_does_what_it_says(path):
     chapters.run(path)
 
 
+@by_name
+def test_every_chapter_says_how_to_open_it_as_a_notebook(path):
+    assert f"`python tutorial/chapters.py notebook {int(path.name[:2])}`" in TEXT[path.name]
+
+
 def test_there_are_sixteen_in_a_row():
     assert [int(path.name[:2]) for path in CHAPTERS] == list(range(16))
     for path, following in zip(CHAPTERS, CHAPTERS[1:], strict=False):
@@ -122,6 +127,13 @@ def test_a_number_that_is_cited_exists():
         check_cited(path.name, path.read_text(encoding="utf-8"), known)
 
 
+@by_name
+def test_another_chapters_equation_is_a_link(path):
+    for line in words(TEXT[path.name]).splitlines():
+        for bare in re.findall(r"(?<![\w.\[])\((\d+)\.\d+\)", line):
+            assert bare == path.name[:2].lstrip("0") or line.startswith("#"), f"{path.name}: {line}"
+
+
 def test_the_sheet_has_every_gradient_as_its_chapter_derives_it():
     known, sheet = all_equations(), TEXT["gradients.md"]
     formulas = [part.text for part in chapters.parse(sheet) if part.kind == "math"]
@@ -153,7 +165,9 @@ def check_links(name, text):
         page = (TUTORIAL / file) if file else TUTORIAL / name
         assert page.exists(), f"{name} links to {target}, which is not there"
         if anchor:
-            assert f'<a id="{anchor}">' in page.read_text(encoding="utf-8"), f"{name}: no {anchor} in {page.name}"
+            text_there = page.read_text(encoding="utf-8")
+            titles = [title.lower().replace(" ", "-") for title in re.findall(r"^#+ (.*)$", text_there, re.MULTILINE)]
+            assert anchor in titles or f'<a id="{anchor}">' in text_there, f"{name}: no {anchor} in {page.name}"
     for image in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", text):
         assert (TUTORIAL / image[1]).exists(), f"{name} shows {image[1]}, which is not there"
         assert len(image[0]) > 20, f"{name}: say in words what {image[1]} shows"
