@@ -163,6 +163,8 @@ def check_links(name, text):
             continue
         file, _, anchor = target.partition("#")
         page = (TUTORIAL / file) if file else TUTORIAL / name
+        said = re.search(rf"\[(?:[Cc]hapter )(\d+)[^\]]*\]\({re.escape(target)}\)", text)
+        assert not said or int(said[1]) == int(page.name[:2]), f"{name}: chapter {said[1]} leads to {target}"
         assert page.exists(), f"{name} links to {target}, which is not there"
         if anchor:
             text_there = page.read_text(encoding="utf-8")
@@ -225,6 +227,9 @@ def test_a_notebook_has_the_same_code_and_mathematics_that_jupyter_renders():
         ]
         assert "```math" not in words and "$`" not in words and "<details>" not in words
         assert json.loads(json.dumps(book)) == book
+        hidden = sum("jupyter" in cell["metadata"] for cell in book["cells"])
+        folds = [fold for fold in re.findall(r"<details>(.*?)</details>", TEXT[path.name], re.DOTALL)]
+        assert hidden == sum(fold.count("```python") for fold in folds) > 0
 
 
 # A bad edit is caught.
@@ -271,6 +276,8 @@ def test_a_wrong_number_and_a_wrong_link_are_caught():
         check_cited(name, TEXT[name].replace("by (3.3)", "by (3.33)"), all_equations())
     with pytest.raises(AssertionError):
         check_links(name, TEXT[name].replace("](04-why", "](05-why"))
+    with pytest.raises(AssertionError):
+        check_links(name, TEXT[name].replace("](04-why-logits.md)", "](02-how-do-gradients-add-up.md)"))
     for good, bad in [
         ("$`y = a", "$y = a"),
         ("```math\nda_k", "```math\n\\tag{1} da_k"),

@@ -1,7 +1,8 @@
 """A chapter as a program: run it, keep what it quotes and shows up to date, open it as a notebook.
 
     python tutorial/chapters.py notebook 5        writes 05-....ipynb, to be opened in Jupyter
-    python tutorial/chapters.py refresh 5 10      runs chapters and rewrites outputs, figures and quoted source
+    python tutorial/chapters.py run 5             runs a chapter, and compares outputs, figures and quoted source
+    python tutorial/chapters.py refresh 5 10      runs chapters, and rewrites outputs, figures and quoted source
 
 A chapter is plain Markdown. Its fences mean:
 
@@ -63,6 +64,7 @@ def parse(markdown):
         fence = re.match(r"^```(\w+)(.*)$", lines[at])
         if fence:
             end_prose(at)
+            assert "```" in lines[at:], f"line {at + 1}: this fence is never closed"
             close = lines.index("```", at)
             parts.append(Part(fence[1], "\n".join(lines[at + 1 : close]), at + 2, fence[2].strip()))
             at = close
@@ -98,7 +100,8 @@ def source(file, name):
     node = ast.parse(text)
     for part in name.split("."):
         kinds = ast.FunctionDef, ast.ClassDef
-        node = next(child for child in ast.walk(node) if isinstance(child, kinds) and child.name == part)
+        node = next((child for child in ast.walk(node) if isinstance(child, kinds) and child.name == part), None)
+        assert node is not None, f"{file} has no {name}"
     first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
     return textwrap.dedent("\n".join(text.splitlines()[first - 1 : node.end_lineno]))
 
@@ -166,7 +169,7 @@ def run(path, refresh=False):
             elif part.kind == "quote":
                 quoted = source(*part.info.split())
             elif part.kind == "py" and not refresh:
-                assert part.text == quoted, f"{path.name}:{part.line}: the library's source is another: refresh"
+                assert part.text == quoted, f"{path.name}:{part.line}: the source is another: chapters.py refresh"
             elif part.kind == "py":
                 part.text = quoted
             elif part.kind == "text":
@@ -199,19 +202,21 @@ def _execute(part, namespace, path):
 
 def notebook(path):
     """A chapter as a Jupyter notebook, a dict (nbformat 4.5): the mathematics as Jupyter renders it, no outputs."""
-    cells = []
+    cells, folded = [], False
     for part in parse(path.read_text(encoding="utf-8")):
         if part.kind == "python":
-            tags = {"tags": ["raises-exception"]} if "raises-exception" in part.info else {}
-            cells.append({"cell_type": "code", "metadata": tags, "source": part.text, "outputs": []})
+            metadata = {"tags": ["raises-exception"]} if "raises-exception" in part.info else {}
+            metadata |= {"jupyter": {"source_hidden": True}} if folded else {}
+            cells.append({"cell_type": "code", "metadata": metadata, "source": part.text, "outputs": []})
         elif part.kind == "image":  # the block above it shows it itself
             cells[-1]["source"] += "\nfigure"
         elif part.kind == "text":
             continue
         else:
             text = unparse([part]).rstrip("\n")
+            folded = text.rfind("<details>") > text.rfind("</details>") or (folded and "</details>" not in text)
             text = (
-                f"$$\n{part.text}\n$$"
+                f"\n$$\n{part.text}\n$$\n"
                 if part.kind == "math"
                 else re.sub(r"\$`(.*?)`\$", r"$\1$", text, flags=re.DOTALL)
             )
@@ -227,9 +232,10 @@ def notebook(path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Run, refresh or convert chapters of the tutorial.")
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("task", choices=["run", "refresh", "notebook"])
-    parser.add_argument("chapters", nargs="*", type=int, help="their numbers (all)")
+    parser.add_argument("chapters", nargs="*", type=int, default=[], help="their numbers (all)")
     arguments = parser.parse_args()
     by_number = {int(path.name[:2]): path for path in paths()}
     for number in arguments.chapters:
@@ -238,6 +244,9 @@ def main():
     for path in [by_number[number] for number in arguments.chapters or by_number]:
         if arguments.task == "notebook":
             target = path.with_suffix(".ipynb")
+            if target.exists():
+                print(f"{target} is there already, and may hold your answers: rename or delete it first")
+                continue
             target.write_text(json.dumps(notebook(path), indent=1) + "\n", encoding="utf-8")
             print(target)
         else:

@@ -5,6 +5,7 @@ other in their place, all in turn; the same without attention, with and without 
 the step at several batch sizes; and the profile of the library's step. Written to speed.json.
 """
 
+import argparse
 import json
 import platform
 import time
@@ -136,6 +137,8 @@ def small_tricks():
 
 
 def main():
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
+    print("measuring: some five minutes", flush=True)
     images = data.mnist()
     config, recipe = PRESETS["blog"]
     one = Recipe(**(vars(recipe) | {"workers": 1}))
