@@ -1,6 +1,7 @@
 """How long a training step takes, beside the matrix products it cannot do without, and where it goes. Chapter 15."""
 
 import cProfile
+import platform
 import pstats
 import re
 import sys
@@ -18,6 +19,7 @@ from minidraw.autodiff import Outer
 from minidraw.backend import library, wait_for
 from minidraw.draw import Draw
 from minidraw.ops import elementwise
+from minidraw.share import cores
 from minidraw.train import Trainer
 
 WARM_UP = 3  # steps before the clock runs
@@ -113,6 +115,13 @@ def _bench(preset, config, recipe, device, rounds):
         images_per_second=float(recipe.batch_size / step * 1e3),
         peak_mib=memory,
     )
+
+
+def machine():
+    """The processor and its number of cores, as far as the system tells."""
+    cpuinfo = Path("/proc/cpuinfo")
+    name = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else None
+    return f"{name[1] if name else platform.machine()}, {cores()} cores"
 
 
 def peak_memory(trainer):

@@ -16,7 +16,7 @@ def expect(got, want, what="the answer", tolerance=1e-6):
     got, want = np.asarray(got, dtype=float), np.asarray(want, dtype=float)
     if got.shape != want.shape:
         raise AssertionError(f"{what}: shape {got.shape}, and it should be {want.shape}")
-    wrong = ~(np.abs(got - want) <= tolerance * max(np.abs(want).max(), 1e-300))  # so that a NaN is wrong
+    wrong = ~(np.abs(got - want) <= tolerance * np.abs(want).max())  # so that a NaN is wrong
     if wrong.any():
         index = tuple(map(int, np.argwhere(wrong)[0]))
         where = f" at index {list(index)}" if index else ""

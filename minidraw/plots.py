@@ -211,7 +211,7 @@ def rows(images, columns=None, title=""):
     """Rows of images: `images` maps the label of each to (count, B, A[, 3]); `columns` are labels above."""
     stacked = np.concatenate(list(images.values()))
     count, (B, A) = len(stacked) // len(images), stacked.shape[1:3]
-    figure = Picture(TILE * count + 0.14 * max(map(len, images)) / 2 + 0.3, TILE * len(images) * _aspect(B, A) + 0.6)
+    figure = Picture(TILE * count + 0.07 * max(map(len, images)) + 0.3, TILE * len(images) * _aspect(B, A) + 0.6)
     axes = figure.subplots()
     _mosaic(axes, stacked, count)
     axes.set_yticks([k * (B + 1) + 1 + B / 2 for k in range(len(images))], list(images), fontsize=8)
@@ -223,7 +223,7 @@ def rows(images, columns=None, title=""):
 
 
 def tables(arrays, title=""):
-    """Small matrices side by side, their numbers in the cells: `arrays` maps a label to a matrix; "" cells stay empty.
+    """Small matrices side by side, their numbers in the cells: `arrays` maps a label to a matrix.
 
     A label that begins with a space stands between two matrices, for a sign; its matrix is not looked at.
     """

@@ -148,7 +148,13 @@ class Trainer:
             return gradients_of(self.model, x, noise, batch_size)
         if self._workers is None:
             self._workers = Workers(self.model, batch_size, count)
-        return self._workers.gradients(x, noise, meanwhile=lambda: self.batch(self.step + 2))  # the next step's
+        try:
+            return self._workers.gradients(x, noise, meanwhile=lambda: self.batch(self.step + 2))  # the next step's
+        except (
+            BaseException
+        ):  # Ctrl-C, in a notebook that will go on: their answers to this batch must not be read later
+            self._workers = None
+            raise
 
     @property
     def worker_pids(self):

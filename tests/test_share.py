@@ -46,6 +46,21 @@ def test_one_seed_one_result(images):
     assert list(trainer(images)) == list(trainer(images))
 
 
+def test_a_run_that_was_interrupted_within_a_step_goes_on_as_if_it_had_not_been(images, monkeypatch):
+    """In a notebook: Ctrl-C while the processes work, and then the loop again."""
+    want, interrupted = list(trainer(images)), trainer(images)
+    metrics = [interrupted.advance()]
+
+    def stop(step):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(interrupted, "_make_batch", stop)  # the next step's, made while they work on this one
+        with pytest.raises(KeyboardInterrupt):
+            interrupted.advance()
+    assert metrics + list(interrupted) == want
+
+
 def test_a_resumed_run_changes_no_bit(images, small_images, tmp_path):
     def bits(folder):
         with np.load(folder / "checkpoint.npz") as arrays:

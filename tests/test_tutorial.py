@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import minidraw
 from minidraw import exercises, ops, plots
 from minidraw.ops import elementwise
 
@@ -66,28 +65,25 @@ def test_there_are_sixteen_in_a_row():
 def check_mathematics(name, text):
     parts = chapters.parse(text)
     maths = [part.text for part in parts if part.kind == "math"]
-    maths += re.findall(r"\$`(.*?)`\$", prose(text), re.DOTALL)
-    for formula in re.findall(r"\$`(.*?)`\$", prose(text), re.DOTALL):
+    inline = re.findall(r"\$`(.*?)`\$", prose(text), re.DOTALL)
+    for formula in inline:
         assert "\n" not in formula, f"{name}: a line ends within {formula!r}"
     for line in text.splitlines():
         assert not (line.startswith("|") and re.search(r"\$`[^`]*\|", line)), (
             f"{name}: | within a table's formula: {line}"
         )
         assert not re.search(r"\*\*[^*]*\$`[^*]*\*\*", re.sub(r"\*\*[^*$]*\*\*", "", line)), f"{name}: bold: {line}"
-    for formula in maths:
+    for formula in maths + inline:
         assert not re.search(FORBIDDEN, formula), f"{name}: GitHub does not render {formula}"
         assert formula.count("{") == formula.count("}"), f"{name}: braces of {formula}"
         left, right = (len(re.findall(rf"\\{side}(?![a-z])", formula)) for side in ("left", "right"))
         assert left == right, f"{name}: brackets of {formula}"
-    bare = re.sub(r"\$`.*?`\$|`[^`\n]*`", "", prose(text), flags=re.DOTALL)
-    assert "$" not in bare, (
-        f"{name}: a dollar that is not dollar-backtick: {bare[max(0, bare.find('$') - 40) :][:80]!r}"
-    )
+    assert "$" not in words(text), f"{name}: a dollar that is not dollar-backtick"
     for line in prose(text).splitlines():
         assert not (line.startswith("#") and "$" in line), f"{name}: mathematics in a heading: {line}"
     for summary in re.findall(r"<summary>.*", text):
         assert re.search(re.escape(summary) + r"\n\n", text), f"{name}: no blank line after {summary}"
-    assert text.count("<details>") == text.count("</details>") == len(re.findall(r"</details>", text))
+    assert text.count("<details>") == text.count("</details>")
 
 
 @pytest.mark.parametrize("name", TEXT)
@@ -189,8 +185,8 @@ def test_the_runs_are_small_and_say_who_made_them():
     runs = [*(TUTORIAL / "runs").glob("*.npz"), *(TUTORIAL / "runs").glob("*.json")]
     assert sum(path.stat().st_size for path in runs) < 10e6
     for path in (TUTORIAL / "runs").glob("*.json"):
-        command = json.loads(path.read_text(encoding="utf-8"))["command"]
-        assert (ROOT / command.split()[1]).exists() and path.stem in command or path.stem == "speed"
+        _, script, *names = json.loads(path.read_text(encoding="utf-8"))["command"].split()
+        assert (ROOT / script).exists() and path.stem in (*names, Path(script).stem)
 
 
 @by_name
@@ -228,7 +224,7 @@ def test_a_notebook_has_the_same_code_and_mathematics_that_jupyter_renders():
         assert "```math" not in words and "$`" not in words and "<details>" not in words
         assert json.loads(json.dumps(book)) == book
         hidden = sum("jupyter" in cell["metadata"] for cell in book["cells"])
-        folds = [fold for fold in re.findall(r"<details>(.*?)</details>", TEXT[path.name], re.DOTALL)]
+        folds = re.findall(r"<details>(.*?)</details>", TEXT[path.name], re.DOTALL)
         assert hidden == sum(fold.count("```python") for fold in folds) > 0
 
 
@@ -280,6 +276,8 @@ def test_a_wrong_number_and_a_wrong_link_are_caught():
         check_links(name, TEXT[name].replace("](04-why-logits.md)", "](02-how-do-gradients-add-up.md)"))
     for good, bad in [
         ("$`y = a", "$y = a"),
+        ("$`y = a", "$`y\n= a"),
+        ("**Copying", "**$`x`$ copying"),
         ("```math\nda_k", "```math\n\\tag{1} da_k"),
         ("## Stretching", "## $`x`$"),
     ]:
@@ -313,5 +311,5 @@ def test_expect_gradients_names_the_input():
         exercises.expect_gradients(lambda a, b: (a * b, lambda dy: dy * b), {"a": np.ones(2), "b": np.ones(2)})
 
 
-def test_the_pages_speak_of_this_version():
-    assert minidraw.__version__ and "](tutorial/00-what-does-draw-do.md)" in (ROOT / "README.md").read_text("utf-8")
+def test_the_front_page_leads_into_chapter_0():
+    assert "](tutorial/00-what-does-draw-do.md)" in (ROOT / "README.md").read_text("utf-8")

@@ -20,10 +20,7 @@ def affine(x, W, b):
     y = (rows.T @ x.T).T + b
 
     def backward(dy):
-        return (
-            (rows @ dy.T).T,
-            Outer(widen(x, len(W)), dy),
-            column_sums(dy) if one_for_all else dy,
-        )  # (3.6), (3.7), (3.5)
+        db = column_sums(dy) if one_for_all else dy
+        return (rows @ dy.T).T, Outer(widen(x, len(W)), dy), db  # (3.6), (3.7), (3.5)
 
     return y, backward

@@ -12,9 +12,7 @@ In every process a Trainer makes the batches, and so tells malloc to keep freed 
 """
 
 import argparse
-import os
 import platform
-import re
 import shlex
 import sys
 import time
@@ -31,7 +29,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from minidraw.bench import matrix_products, peak_memory
+from minidraw.bench import machine, matrix_products, peak_memory
 from minidraw.data import mnist
 from minidraw.draw import Draw
 from minidraw.gradcheck import relative_error
@@ -172,11 +170,9 @@ def main():
 
     installed = {framework: find_spec(framework) is not None for framework in FRAMEWORKS.values()}
     contenders = [contender for contender, framework in FRAMEWORKS.items() if installed[framework]]
-    cpuinfo = Path("/proc/cpuinfo").read_text()
-    cpu = re.search(r"model name\s*: (.*)", cpuinfo)[1] if "model name" in cpuinfo else platform.machine()
     versions = ", ".join(f"{framework} {version(framework)}" for framework, there in installed.items() if there)
     python, command = platform.python_version(), shlex.join(["python", *sys.argv])
-    parts = [f"# {cpu}, {os.cpu_count()} CPUs; Python {python}, {versions}; `{command}`"]
+    parts = [f"# {machine()}; Python {python}, {versions}; `{command}`"]
     parts += [f"{framework} is not installed." for framework, there in installed.items() if not there]
     for preset in args.preset:
         config, recipe = PRESETS[preset]

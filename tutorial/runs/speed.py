@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from minidraw import bench, data, draw
-from minidraw.autodiff import Outer, Tensor, primitive
+from minidraw.autodiff import Node, Outer, Tensor, backward, primitive
 from minidraw.ops import affine, filterbank, lstm
 from minidraw.ops.elementwise import column_sums, concat, squash, widen
 from minidraw.presets import PRESETS
+from minidraw.share import gradients_of
 from minidraw.train import Recipe, Trainer, best_workers
 
 ROUNDS, TURN = 20, 4
@@ -136,6 +137,28 @@ def small_tricks():
     return {name: [round(float(np.median(t)), 1) for t in both] for name, both in times.items()}
 
 
+def tape():
+    """The nodes of a step of `blog` without Adam, and the microseconds that the tape itself takes for one."""
+    config, _ = PRESETS["blog"]
+    x, noise = np.zeros((1, config.pixels), np.float32), np.zeros((config.T, 1, config.z_size), np.float32)
+    created = Node("first", [], None, []).created
+    gradients_of(draw.Draw.initial(config), x, noise, 1)
+    nodes, one, times = Node("last", [], None, []).created - created - 1, np.ones(()), []
+
+    @primitive
+    def nothing(a, b):
+        return one, lambda dy: (dy, dy)
+
+    for _ in range(30):
+        start = time.perf_counter()
+        leaf = last = Tensor(one)
+        for _ in range(1000):
+            last = nothing(last, leaf)
+        backward(last, [leaf])
+        times.append((time.perf_counter() - start) * 1e3)  # milliseconds a thousand: microseconds for one
+    return {"nodes": nodes, "us_a_node": round(float(np.median(times)), 1)}
+
+
 def main():
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     print("measuring: some five minutes", flush=True)
@@ -176,7 +199,7 @@ def main():
     shares = {op: [round(t, 1) for t in both] for op, both in bench.profile(config, one).items()}
     result = {
         "command": "python tutorial/runs/speed.py",
-        "machine": "2 cores of an AMD EPYC (Zen 3, AVX2), a virtual machine",
+        "machine": bench.machine(),
         "numpy": np.__version__,
         "python": platform.python_version(),
         "savings_ms": savings,
@@ -184,6 +207,7 @@ def main():
         "by_batch_ms": batches,
         "profile_ms": shares,
         "small_us": small_tricks(),
+        "tape": tape(),
     }
     Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1))
