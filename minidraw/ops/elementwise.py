@@ -25,7 +25,7 @@ def logistic_of_minus(y):
 
 
 def squash(a):
-    """tanh(a) = 2 sigmoid(2 a) - 1 of an array, (5.13): a third faster by way of NumPy's exp. Chapter 15."""
+    """tanh(a) = 2 sigmoid(2 a) - 1 of an array, (5.13): faster by way of NumPy's exp. Chapter 15."""
     y = logistic_of_minus(-2 * a)
     y *= 2
     y -= 1
