@@ -9,20 +9,15 @@ BLOCK = 2**16  # numbers: what a step of Adam takes up of them at a time fits in
 
 def global_norm(gradients):
     """The Euclidean norm of all `gradients` taken as one long vector, a 0-d array."""
-    total = 0
-    for g in gradients:
-        total = total + (g * g).sum()
-    return total**0.5
+    return sum(g.ravel() @ g.ravel() for g in gradients) ** 0.5
 
 
-def clip_factor(gradients, largest):
-    """What all `gradients` are multiplied by to have a global norm of at most `largest`, (7.7): (factor, norm).
+def clip_factor(norm, largest):
+    """What all gradients are multiplied by to have a global norm of at most `largest`, where it is `norm`, (7.7).
 
-    One factor for all keeps the direction of the step; a norm for each tensor would turn it.
-    Both are 0-d arrays; `norm` is the one before clipping.
+    One factor for all keeps the direction of the step; a norm for each tensor would turn it. All are 0-d arrays.
     """
-    norm = global_norm(gradients)
-    return array_module(norm).minimum(1, largest / (norm + 1e-12)), norm
+    return array_module(norm).minimum(1, largest / (norm + 1e-12))
 
 
 class Adam:
@@ -45,22 +40,25 @@ class Adam:
         self.t += 1
         for arrays in zip(self.parameters, gradients, self.m, self.v, strict=True):
             for p, g, m, v in _blocks(arrays):
-                self._update(p, factor * g, m, v, learning_rate)
+                self._update(p, g, m, v, learning_rate, factor)
 
-    def _update(self, p, g, m, v, learning_rate):
-        """Algorithm 1, (7.2) and (7.5), for some of the parameters, in place; `g` is overwritten."""
+    def _update(self, p, g, m, v, learning_rate, factor):
+        """Algorithm 1, (7.2) and (7.5), for some of the parameters, in place; the gradient is factor * g.
+
+        With c = sqrt(1 - beta2^t), the divisor sqrt(v^) + eps of (7.5) is (sqrt(v) + c eps) / c: a pass less.
+        """
         xp = array_module(p)
+        c = (1 - self.beta2**self.t) ** 0.5
         m *= self.beta1
-        m += (1 - self.beta1) * g
+        m += (1 - self.beta1) * factor * g
         v *= self.beta2
-        g *= g
-        g *= 1 - self.beta2
-        v += g
-        scratch = xp.sqrt(v, out=g)
-        scratch *= (1 - self.beta2**self.t) ** -0.5
-        scratch += self.eps  # outside the root
+        scratch = g * g
+        scratch *= (1 - self.beta2) * factor**2
+        v += scratch
+        xp.sqrt(v, out=scratch)
+        scratch += c * self.eps  # outside the root
         xp.divide(m, scratch, out=scratch)
-        scratch *= learning_rate / (1 - self.beta1**self.t)
+        scratch *= learning_rate * c / (1 - self.beta1**self.t)
         p -= scratch
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minidraw import data, ops
-from minidraw.adam import Adam, clip_factor
+from minidraw.adam import Adam, global_norm
 from minidraw.autodiff import Outer
 from minidraw.backend import library, wait_for
 from minidraw.draw import Draw
@@ -131,7 +131,7 @@ def peak_memory(trainer):
     """
     if not sys.platform.startswith("linux"):
         return None
-    status = [Path(f"/proc/{pid}/status").read_text() for pid in ("self", *trainer.worker_pids)]
+    status = [Path(f"/proc/{pid}/status").read_text() for pid in ("self", *trainer.hands.pids)]
     return sum(int(re.search(r"VmHWM:\s+(\d+) kB", text)[1]) for text in status) / 1024
 
 
@@ -161,6 +161,6 @@ def profile(config, recipe, rounds=20):
         (backward,) = (const for const in code.co_consts if getattr(const, "co_name", None) == "backward")
         rows[op.__name__] = (spent(code), spent(backward))
     rows["weights' gradients"] = (0.0, spent(Outer.dense.__code__))
-    rows["Adam and clip"] = (0.0, spent(Adam.step.__code__) + spent(clip_factor.__code__))
+    rows["Adam and clip"] = (0.0, spent(Adam.step.__code__) + spent(global_norm.__code__))
     rows["tape, batch, the rest"] = (stats.total_tt / rounds * 1e3 - sum(map(sum, rows.values())), 0.0)
     return dict(sorted((row for row in rows.items() if sum(row[1]) > 0), key=lambda row: -sum(row[1])))

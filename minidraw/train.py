@@ -10,7 +10,7 @@ from minidraw.adam import Adam, clip_factor
 from minidraw.backend import array_module, to_host
 from minidraw.data import binarise
 from minidraw.errors import BadInput
-from minidraw.share import Workers, cores, gradients_of, keep_memory
+from minidraw.share import Alone, Workers, cores, keep_memory
 
 ORDER, NOISE = 1, 2  # the streams of random numbers that a run draws from its seed
 
@@ -97,7 +97,7 @@ class Trainer:
         self.adam = Adam(model.arrays().values())
         self._epoch, self._order = -1, None
         self._batch = None, None  # the last one made: its step, and what `batch` returns
-        self._workers = None  # until the first step
+        self._hands = None  # who does the work, from the first step on
         keep_memory()
 
     @property
@@ -125,12 +125,30 @@ class Trainer:
             x = binarise(x, rng)
         return xp.asarray(x, like.dtype), xp.asarray(noise, like.dtype)
 
+    @property
+    def hands(self):
+        """Who does the work of a step: share.Workers, or share.Alone."""
+        if self._hands is None:
+            recipe, on_cpu = self.recipe, array_module(self.adam.parameters[0]) is np
+            if on_cpu and recipe.workers > 1:
+                self._hands = Workers(self.model, self.adam, recipe.batch_size, recipe.workers)
+            else:
+                self._hands = Alone(self.model, self.adam, recipe.batch_size)
+        return self._hands
+
     def advance(self):
         """Do one step and return its Metrics. Raises Diverged, before anything changed, for NaN or infinity."""
+        try:
+            return self._advance(*self.batch(self.step + 1))
+        except BaseException:  # Ctrl-C, in a notebook that may go on: with others then
+            self._hands = None
+            raise
+
+    def _advance(self, x, noise):
         recipe, step = self.recipe, self.step + 1
-        L_x, L_z, gradients = self.gradients(*self.batch(step))
         with np.errstate(all="ignore"):
-            factor, norm = clip_factor(gradients, recipe.clip)
+            L_x, L_z, norm = self.hands.gradients(x, noise, meanwhile=lambda: self.batch(step + 1))
+            factor = clip_factor(norm, recipe.clip)
         L_x, L_z, norm = to_host(array_module(norm).stack([L_x, L_z, norm])).tolist()  # the one look at a GPU
         metrics = Metrics(step, L_x, L_z, recipe.learning_rate_at(step), norm)
         if not math.isfinite(metrics.bound + metrics.gradient_norm):
@@ -138,28 +156,8 @@ class Trainer:
                 f"training diverged at step {step} (L_x {metrics.L_x:.4g}, L_z {metrics.L_z:.4g}, "
                 f"gradient norm {metrics.gradient_norm:.4g}): try a smaller --learning-rate"
             )
-        self.adam.step(gradients, metrics.learning_rate, factor)
+        self.hands.update(metrics.learning_rate, factor)
         return metrics
-
-    def gradients(self, x, noise):
-        """L_x and L_z, means over a batch in nats, and the gradients of their sum: found here or by the workers."""
-        count, batch_size = self.recipe.workers, self.recipe.batch_size
-        if count == 1 or array_module(x) is not np:
-            return gradients_of(self.model, x, noise, batch_size)
-        if self._workers is None:
-            self._workers = Workers(self.model, batch_size, count)
-        try:
-            return self._workers.gradients(x, noise, meanwhile=lambda: self.batch(self.step + 2))  # the next step's
-        except (
-            BaseException
-        ):  # Ctrl-C, in a notebook that will go on: their answers to this batch must not be read later
-            self._workers = None
-            raise
-
-    @property
-    def worker_pids(self):
-        """The process numbers of the workers; none before the first step, or where no process shares the batch."""
-        return [] if self._workers is None else self._workers.pids
 
     def __iter__(self):
         while self.step < self.recipe.steps:

@@ -13,6 +13,7 @@ from minidraw import data
 from minidraw.draw import Config, Draw
 from minidraw.errors import BadInput
 from minidraw.runs import Run
+from minidraw.share import Workers
 from minidraw.train import Recipe, Trainer, best_workers
 
 CONFIG = Config(T=2, read_N=2, write_N=2, z_size=2, enc_size=6, dec_size=5, A=5, B=6, learned_start=True)
@@ -30,16 +31,14 @@ def trainer(images, config=CONFIG, **changes):
 
 
 @pytest.mark.parametrize("config", [CONFIG, replace(CONFIG, read_N=None, write_N=None)])
-def test_shared_gradients_are_those_of_the_whole_batch(images, config):
+def test_shared_steps_are_those_of_the_whole_batch(images, config):
     """Three processes, of 4, 3 and 3 images, against one."""
     alone, shared = trainer(images, config, workers=1), trainer(images, config, workers=3)
-    for step in (1, 2):
-        (*nats, gradients), (*want_nats, want) = (t.gradients(*t.batch(step)) for t in (shared, alone))
-        np.testing.assert_allclose(nats, want_nats, rtol=1e-5)
-        for got, wanted, name in zip(gradients, want, config.shapes, strict=True):
-            np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max(), err_msg=name)
-        for t in (alone, shared):
-            t.advance()  # the processes see the parameters that changed
+    for _ in range(2):
+        want, got = alone.advance(), shared.advance()
+        np.testing.assert_allclose(got, want, rtol=1e-5)  # the nats, and the norm of the gradients
+        for array, wanted, name in zip(shared.hands.found, alone.hands.found, config.shapes, strict=True):
+            np.testing.assert_allclose(array, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max(), err_msg=name)
 
 
 def test_one_seed_one_result(images):
@@ -59,6 +58,22 @@ def test_a_run_that_was_interrupted_within_a_step_goes_on_as_if_it_had_not_been(
         with pytest.raises(KeyboardInterrupt):
             interrupted.advance()
     assert metrics + list(interrupted) == want
+
+
+def test_a_step_that_is_interrupted_while_the_parameters_change_is_a_whole_one(images):
+    want, interrupted = list(trainer(images)), trainer(images)
+    hands, asked = interrupted.hands, []
+
+    def stop_at_the_update():
+        asked.append(True)
+        if len(asked) == 3:  # after the gradients and their sum
+            raise KeyboardInterrupt
+        Workers._wait_for_all(hands)
+
+    hands._wait_for_all = stop_at_the_update
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.advance()
+    assert list(interrupted) == want[1:]
 
 
 def test_a_resumed_run_changes_no_bit(images, small_images, tmp_path):
@@ -84,7 +99,7 @@ def test_the_processes_end_with_the_trainer(images, tmp_path, monkeypatch):
     one.advance()
     if os.name == "posix":
         assert list(tmp_path.iterdir()) == []  # nothing is left behind, however the program ends
-    processes = one._workers._processes
+    processes = one.hands._processes
     assert [process.poll() for process in processes] == [None, None]
     del one
     gc.collect()
@@ -96,7 +111,7 @@ def test_the_processes_end_with_the_trainer(images, tmp_path, monkeypatch):
 def test_ctrl_c_is_left_to_the_process_in_charge(images):
     one = trainer(images)
     one.advance()
-    for process in one._workers._processes:
+    for process in one.hands._processes:
         os.kill(process.pid, signal.SIGINT)
     assert one.advance().step == 2
 
@@ -106,9 +121,9 @@ def test_a_lost_process_is_one_clear_line(images, gone):
     one = trainer(images)
     one.advance()
     before = {name: array.copy() for name, array in one.model.arrays().items()}
-    one._workers._processes[1].kill()
+    one.hands._processes[1].kill()
     if gone:
-        one._workers._processes[1].wait()
+        one.hands._processes[1].wait()
     with pytest.raises(BadInput, match="ended unexpectedly"):
         one.advance()
     for name, array in one.model.arrays().items():

@@ -6,8 +6,8 @@ All start from the same weights and see the same images and noise. Before anythi
 gradient, and the losses of a few steps of training must agree with minidraw's. Every contender has a process of its
 own, and they take turns, so that only one works at a time and a busy machine slows all of them alike.
 
-A step is forward, loss, backward, clip and Adam. minidraw's is `Trainer.advance`, which makes its batch, too; the
-others are given theirs. minidraw takes part twice: with as many workers as `minidraw train` has, and in one process.
+A step is forward, loss, backward, clip and Adam, for a batch that is there. minidraw takes part twice: with as many
+workers as `minidraw train` has, and in one process.
 In every process a Trainer makes the batches, and so tells malloc to keep freed memory.
 """
 
@@ -29,6 +29,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from minidraw.adam import clip_factor
 from minidraw.bench import machine, matrix_products, peak_memory
 from minidraw.data import mnist
 from minidraw.draw import Draw
@@ -51,18 +52,19 @@ PAUSE = 0.3  # seconds between two turns, in which threads that still wait for w
 
 
 class Minidraw:
-    """minidraw with the two methods of a peer; its step takes the same batch from its trainer, and makes the next."""
+    """minidraw with the two methods of a peer: what its Trainer does with a batch once it is made."""
 
     def __init__(self, trainer):
         self.trainer = trainer
 
     def loss_and_gradients(self, x, noise):
-        parameters = self.trainer.model.parameters
-        L_x, L_z, gradients = self.trainer.gradients(x, noise)
-        return float(L_x + L_z), dict(zip(parameters, gradients, strict=True))
+        L_x, L_z, _ = self.trainer.hands.gradients(x, noise, meanwhile=lambda: None)
+        return float(L_x + L_z), dict(zip(self.trainer.model.parameters, self.trainer.hands.found, strict=True))
 
     def step(self, x, noise, learning_rate):
-        return self.trainer.advance().bound
+        L_x, L_z, norm = self.trainer.hands.gradients(x, noise, meanwhile=lambda: None)
+        self.trainer.hands.update(learning_rate, clip_factor(norm, self.trainer.recipe.clip))
+        return float(L_x + L_z)
 
 
 class Contestant:
