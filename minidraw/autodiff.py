@@ -61,7 +61,7 @@ class Node:
         self.name = name
         self.inputs = inputs  # the origin of each: (source, output, shape), or None for a constant
         self.backward = backward
-        self.outputs = [(output.shape, output.dtype) for output in outputs]
+        self.outputs = outputs  # the (shape, dtype) of each
 
 
 class Outer:
@@ -117,19 +117,22 @@ def primitive(op):
     function stays at hand as `lifted.maths`.
     """
 
+    name = op.__name__
+
     @functools.wraps(op)
     def lifted(*inputs, **settings):
-        arrays, origins = [], []
-        for i in inputs:
-            tensor = isinstance(i, Tensor)
-            arrays.append(i.value if tensor else i)
-            origins.append((i.source, i.output, i.value.shape) if tensor else None)
+        arrays = [i.value if isinstance(i, Tensor) else i for i in inputs]
         value, backward = op(*arrays, **settings)
         several = isinstance(value, tuple)
         values = value if several else (value,)
-        node = Node(op.__name__, origins, backward, values) if _recording and any(origins) else None
-        outputs = tuple([Tensor(v, node, k) for k, v in enumerate(values)])
-        return outputs if several else outputs[0]
+        node = None
+        if _recording:
+            origins = [(i.node or i, i.output, i.value.shape) if isinstance(i, Tensor) else None for i in inputs]
+            if any(origins):
+                node = Node(name, origins, backward, [(v.shape, v.dtype) for v in values])
+        if not several:
+            return Tensor(value, node)
+        return tuple([Tensor(v, node, k) for k, v in enumerate(values)])
 
     lifted.maths = op
     return lifted
@@ -165,27 +168,29 @@ def backward(loss, parameters):
                 raise ValueError(f"{node.name}: gradient of shape {gradient.shape} for an input of {shape}")
             sums = known.get(source)
             if sums is None:
-                if isinstance(source, Node):
+                if type(source) is Node:
                     heapq.heappush(newest_first, (-source.created, source))
                     sums = known[source] = [None] * len(source.outputs)
                 elif source in wanted:
                     sums = known[source] = [None]
                 else:
                     continue
-            sums[output] = gradient if sums[output] is None else sums[output] + gradient  # (2.2)
+            before = sums[output]
+            sums[output] = gradient if before is None else before + gradient  # (2.2)
         if not newest_first:
             break
         _, node = heapq.heappop(newest_first)
         if node.backward is None:
             raise RuntimeError("backward ran through this graph before and freed it: compute the loss afresh")
         sums = known[node] if node in wanted else known.pop(node)
-        outputs = zip(sums, node.outputs, strict=True)
-        gradients = node.backward(*[xp.zeros(*like) if g is None else _dense(g) for g, like in outputs])
-        if not isinstance(gradients, tuple):
+        gradients = node.backward(
+            *[_dense(g) if g is not None else xp.zeros(*like) for g, like in zip(sums, node.outputs, strict=True)]
+        )
+        if type(gradients) is not tuple:
             gradients = (gradients,)
         if len(gradients) != len(node.inputs):
             raise ValueError(f"{node.name}: backward gave {len(gradients)} gradients for {len(node.inputs)} inputs")
-        arrivals = list(zip(node.inputs, gradients, strict=True))
+        arrivals = zip(node.inputs, gradients, strict=True)
         node.backward, node.inputs = None, ()
     found = [known[p.source][p.output] if p.source in known else None for p in parameters]
     return [xp.zeros_like(p.value) if g is None else _dense(g) for p, g in zip(parameters, found, strict=True)]

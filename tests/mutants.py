@@ -34,6 +34,7 @@ OPERATORS = {
     ast.MatMult: ast.Mult,
     ast.Is: ast.IsNot,
     ast.IsNot: ast.Is,
+    ast.NotEq: ast.Eq,
 }
 FUNCTIONS = {
     "multiply": ("divide", "add"),

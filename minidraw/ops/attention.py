@@ -8,6 +8,8 @@ window with g~ = 0 sits in the middle of the image. Chapters 10 and 11.
 
 import functools
 
+import numpy as np
+
 from minidraw.autodiff import primitive
 from minidraw.backend import array_module
 
@@ -59,8 +61,9 @@ def filterbank(p, *, N, A, B):
     exponent *= exponent
     exponent -= ((nearest - mu) ** 2)[..., None]
     exponent /= -2 * sigma2[..., None]
+    absent = np.s_[:, 0 if A < B else 1, :, min(A, B) :]  # no pixels there, on the shorter side
     if A != B:
-        exponent[:, 0 if A < B else 1, :, min(A, B) :] = -xp.inf  # no pixels there, on the shorter side
+        exponent[absent] = -xp.inf
     F = xp.exp(exponent)
 
     # A row of F is a distribution over the pixels, exp(-a^2 / (2 sigma^2) + a mu / sigma^2) but for a factor. So its
@@ -71,9 +74,11 @@ def filterbank(p, *, N, A, B):
     mean /= mean[..., :1]  # of 1, a and a^2
 
     def backward(dF_x, dF_y, dgamma):
-        FdF = xp.zeros_like(F)
+        FdF = xp.empty_like(F)
         xp.multiply(F[:, 0, :, :A], dF_x, out=FdF[:, 0, :, :A])
         xp.multiply(F[:, 1, :, :B], dF_y, out=FdF[:, 1, :, :B])
+        if A != B:
+            FdF[absent] = 0
         covariance = _moments(FdF, powers)
         covariance -= covariance[..., :1] * mean  # (10.6), of dF with a, and with a^2
         covariance /= sigma2[..., None]
@@ -106,7 +111,8 @@ def read(x, x_hat, F_x, F_y, gamma):
     F_y (batch, N, B), gamma (batch,). A glimpse has rows j (y) and columns i (x), like the image.
     """
     xp, (batch, _, A), B = array_module(x_hat), F_x.shape, F_y.shape[2]
-    image, image_hat = (planes.reshape(batch, -1, B, A) for planes in (x, x_hat))
+    image, image_hat = x.reshape(batch, -1, B, A), x_hat.reshape(batch, -1, B, A)
+    planes = image.shape[1]
     narrow = xp.concatenate([F_y[:, None] @ image, F_y[:, None] @ image_hat], axis=1)  # (batch, 2 * planes, N, A)
     rows = narrow.reshape(batch, -1, A)  # of all planes: F_x serves them all
     patch = rows @ _T(F_x)
@@ -115,7 +121,8 @@ def read(x, x_hat, F_x, F_y, gamma):
     def backward(dr):
         dr = dr.reshape(patch.shape)
         dpatch = scale * dr  # (11.5)
-        dnarrow, dnarrow_hat = xp.split((dpatch @ F_x).reshape(narrow.shape), 2, axis=1)
+        dboth = (dpatch @ F_x).reshape(narrow.shape)
+        dnarrow, dnarrow_hat = dboth[:, :planes], dboth[:, planes:]
         dx_hat = _T(F_y)[:, None] @ dnarrow_hat  # (11.6)
         dF_x = _T(dpatch) @ rows  # (11.7)
         dF_y = (dnarrow @ _T(image) + dnarrow_hat @ _T(image_hat)).sum(axis=1)  # (11.8)
