@@ -210,13 +210,13 @@ def _preset(args):
     return name, config, recipe
 
 
-def _workers(args, config, recipe):
+def _workers(args, recipe):
     """How many processes share a batch: as asked, or as many as serve best."""
     if args.device == "gpu":
         if args.workers is not None:
             raise BadInput("--workers share a batch on the CPU: leave it out with --device gpu")
         return 1
-    return args.workers or best_workers(config, recipe.batch_size)
+    return args.workers or best_workers(recipe.batch_size)
 
 
 def _new_run(args, xp):
@@ -225,7 +225,7 @@ def _new_run(args, xp):
         recipe = replace(recipe, steps=args.steps, horizon=args.steps)
     chosen = {key: getattr(args, key) for key in ("batch_size", "learning_rate", "seed")}
     recipe = replace(recipe, binary=not args.keep_grey, **{k: v for k, v in chosen.items() if v is not None})
-    recipe = replace(recipe, workers=_workers(args, config, recipe))
+    recipe = replace(recipe, workers=_workers(args, recipe))
     images = data.mnist() if args.data is None else data.load(args.data, recipe.binary)
     config = replace(config, A=images.A, B=images.B, planes=images.planes)
     folder = args.out or new_folder(f"runs/{name}{'-no-attention' * args.no_attention}")
@@ -428,7 +428,7 @@ def _bench(args, parser):
     if not args.json:
         print(f"{'':20} {'step':>14}  {'its products':>14}  ratio  images/s  peak memory")
     for name, config, recipe in chosen:
-        recipe = replace(recipe, workers=_workers(args, config, recipe))
+        recipe = replace(recipe, workers=_workers(args, recipe))
         row = bench(name, config, recipe, args.device, args.rounds)
         rows.append(row._asdict())
         if not args.json:

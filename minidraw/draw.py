@@ -153,8 +153,8 @@ class Draw:
         for name in names:
             if config.learned_start:
                 states.append(xp.zeros((batch, 1), like.dtype) + self.parameters[f"start/{name}"])
-            else:  # batch last in memory, like an affine map
-                states.append(Tensor(xp.zeros((batch, sizes.get(name, 0)), like.dtype, order="F")))
+            else:
+                states.append(Tensor(xp.zeros((batch, sizes.get(name, 0)), like.dtype)))
         return states
 
     def _eye(self, x):

@@ -51,12 +51,9 @@ class Recipe:
         return self.learning_rate * (self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * way)))
 
 
-def best_workers(config, batch_size):
-    """The number of workers that serves best here: one for every core, as long as each has 25 images or more.
-
-    One where whole images are read: nearly all of such a step is products, which NumPy spreads over the cores itself.
-    """
-    return 1 if config.read_N is None else max(1, min(cores(), batch_size // 25))
+def best_workers(batch_size):
+    """The number of workers that serves best here: one for every core, as long as each has 25 images or more."""
+    return max(1, min(cores(), batch_size // 25))
 
 
 class Metrics(NamedTuple):

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from minidraw import bench, data, draw
-from minidraw.autodiff import Node, Outer, Tensor, backward, primitive
+from minidraw.autodiff import Node, Tensor, backward, primitive
 from minidraw.ops import affine, filterbank, lstm
-from minidraw.ops.elementwise import column_sums, concat, squash, widen
+from minidraw.ops.elementwise import concat, squash
 from minidraw.presets import PRESETS
 from minidraw.share import gradients_of
 from minidraw.train import Recipe, Trainer, best_workers
@@ -25,20 +25,16 @@ from minidraw.train import Recipe, Trainer, best_workers
 ROUNDS, TURN = 20, 4
 
 
-def plain_affine(stacked):
-    """Chapter 3's affine map; its weight's gradients multiplied out one by one, or all at once, as in chapter 5."""
+@primitive
+def plain_affine(x, W, b):
+    """The affine map, but with every one of its weight's gradients multiplied out at once, as in chapter 3."""
+    y, library_backward = affine.maths(x, W, b)
 
-    @primitive
-    def affine(x, W, b):
-        rows = W[: x.shape[1]]
+    def backward(dy):
+        dx, factors, db = library_backward(dy)
+        return dx, factors.dense(), db
 
-        def backward(dy):
-            factors = Outer(widen(x, len(W)), dy)
-            return dy @ rows.T, factors if stacked else factors.dense(), dy.sum(axis=0) if b.ndim == 1 else dy
-
-        return x @ rows + b, backward
-
-    return affine
+    return y, backward
 
 
 @primitive
@@ -117,24 +113,16 @@ def in_turn(works):
     return {name: round(float(np.median(t)), 1) for name, t in times.items()}
 
 
-def small_tricks():
-    """Microseconds of three small things, each done in the plain way and in the library's, at the sizes of `blog`."""
-    rng = np.random.default_rng(0)
-    x, W = rng.standard_normal((100, 562), np.float32), rng.standard_normal((562, 1024), np.float32)
-    last, a = np.asfortranarray(x), np.asfortranarray(rng.standard_normal((100, 1024), np.float32))
-    pairs = {
-        "a product, batch first, batch last": (lambda: x @ W, lambda: (W.T @ last.T).T),
-        "the sums of columns, by sum, by a product": (lambda: a.sum(axis=0), lambda: column_sums(a)),
-        "tanh, by tanh, by exp": (lambda: np.tanh(a), lambda: squash(a)),
-    }
-    times = {name: ([], []) for name in pairs}
+def two_tanhs():
+    """Microseconds of tanh by NumPy's own, and by its exp, for the gates of a batch of `blog`."""
+    a = np.random.default_rng(0).standard_normal((100, 1024), np.float32)
+    works, times = {"np.tanh": np.tanh, "by np.exp": squash}, {"np.tanh": [], "by np.exp": []}
     for _ in range(300):
-        for name, works in pairs.items():
-            for work, kept in zip(works, times[name], strict=True):
-                start = time.perf_counter()
-                work()
-                kept.append((time.perf_counter() - start) * 1e6)
-    return {name: [round(float(np.median(t)), 1) for t in both] for name, both in times.items()}
+        for name, work in works.items():
+            start = time.perf_counter()
+            work(a)
+            times[name].append((time.perf_counter() - start) * 1e6)
+    return {name: round(float(np.median(t)), 1) for name, t in times.items()}
 
 
 def tape():
@@ -165,23 +153,23 @@ def main():
     images = data.mnist()
     config, recipe = PRESETS["blog"]
     one = Recipe(**(vars(recipe) | {"workers": 1}))
-    workers = best_workers(config, recipe.batch_size)
+    workers = best_workers(recipe.batch_size)
 
     def trainer(config=config, recipe=one, Model=draw.Draw):
         return Trainer(Model.initial(config), images, recipe)
 
-    plain = {"affine": plain_affine(stacked=False), "lstm": plain_lstm, "filterbank": plain_filterbank}
+    plain = {"affine": plain_affine, "lstm": plain_lstm, "filterbank": plain_filterbank}
     stages = {"as the chapters write it": plain}
     for label, change in [
-        ("one product for a weight used T times", {"affine": plain_affine(stacked=True)}),
-        ("batch last in memory, LSTM in place", {"affine": affine, "lstm": lstm}),
+        ("one product for a weight used T times", {"affine": affine}),
+        ("LSTM in place", {"lstm": lstm}),
         ("filterbank by moments", {"filterbank": filterbank}),
     ]:
         plain = plain | change
         stages[label] = plain
     step = trainer().advance
     works = {label: (patches, step) for label, patches in stages.items()}
-    works[f"{workers} processes share the batch"] = {}, trainer(recipe=replace(one, workers=workers)).advance
+    works[f"{workers} processes share the work"] = {}, trainer(recipe=replace(one, workers=workers)).advance
     works["its matrix products alone"] = {}, bench.matrix_products(config, recipe.batch_size)
     savings = in_turn(works)
 
@@ -206,7 +194,7 @@ def main():
         "without_attention_ms": half,
         "by_batch_ms": batches,
         "profile_ms": shares,
-        "small_us": small_tricks(),
+        "tanh_us": two_tanhs(),
         "tape": tape(),
     }
     Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
