@@ -59,7 +59,8 @@ class Minidraw:
 
     def loss_and_gradients(self, x, noise):
         L_x, L_z, _ = self.trainer.hands.gradients(x, noise, meanwhile=lambda: None)
-        return float(L_x + L_z), dict(zip(self.trainer.model.parameters, self.trainer.hands.found, strict=True))
+        found = [gradient.copy() for gradient in self.trainer.hands.found]  # the next step is found in the same place
+        return float(L_x + L_z), dict(zip(self.trainer.model.parameters, found, strict=True))
 
     def step(self, x, noise, learning_rate):
         L_x, L_z, norm = self.trainer.hands.gradients(x, noise, meanwhile=lambda: None)
