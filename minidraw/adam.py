@@ -2,14 +2,15 @@
 
 import numpy as np
 
-from minidraw.backend import array_module
+from minidraw.backend import array_module, fuse
 
 BLOCK = 2**16  # numbers: what a step of Adam takes up of them at a time fits into the cache of a core
 
 
 def global_norm(gradients):
     """The Euclidean norm of all `gradients` taken as one long vector, a 0-d array."""
-    return sum(g.ravel() @ g.ravel() for g in gradients) ** 0.5
+    squares = sum(g.ravel() @ g.ravel() for g in gradients)
+    return array_module(squares).sqrt(squares)
 
 
 def clip_factor(norm, largest):
@@ -38,28 +39,33 @@ class Adam:
     def step(self, gradients, learning_rate, factor=1):
         """One step against `factor` times `gradients`, arrays shaped like the parameters and in their order."""
         self.t += 1
-        for arrays in zip(self.parameters, gradients, self.m, self.v, strict=True):
-            for p, g, m, v in _blocks(arrays):
-                self._update(p, g, m, v, learning_rate, factor)
-
-    def _update(self, p, g, m, v, learning_rate, factor):
-        """Algorithm 1, (7.2) and (7.5), for some of the parameters, in place; the gradient is factor * g.
-
-        With c = sqrt(1 - beta2^t), the divisor sqrt(v^) + eps of (7.5) is (sqrt(v) + c eps) / c: a pass less.
-        """
-        xp = array_module(p)
         c = (1 - self.beta2**self.t) ** 0.5
-        m *= self.beta1
-        m += (1 - self.beta1) * factor * g
-        v *= self.beta2
-        scratch = g * g
-        scratch *= (1 - self.beta2) * factor**2
-        v += scratch
-        xp.sqrt(v, out=scratch)
-        scratch += c * self.eps  # outside the root
-        xp.divide(m, scratch, out=scratch)
-        scratch *= learning_rate * c / (1 - self.beta1**self.t)
-        p -= scratch
+        shares = self.beta1, (1 - self.beta1) * factor, self.beta2, (1 - self.beta2) * factor * factor
+        rate = learning_rate * c / (1 - self.beta1**self.t)
+        for arrays in zip(self.parameters, gradients, self.m, self.v, strict=True):
+            for block in _blocks(arrays):
+                _update(*block, *shares, rate, c * self.eps)
+
+
+@fuse
+def _update(p, g, m, v, beta1, share1, beta2, share2, rate, c_eps):
+    """Algorithm 1, (7.2) and (7.5), for some of the parameters, in place.
+
+    The gradient is factor * g, so the new shares are (1 - beta1) factor of g, and (1 - beta2) factor^2 of its square.
+    With c = sqrt(1 - beta2^t), the divisor sqrt(v^) + eps of (7.5) is (sqrt(v) + c eps) / c: a pass less.
+    """
+    xp = array_module(p)
+    m *= beta1
+    m += share1 * g
+    v *= beta2
+    scratch = g * g
+    scratch *= share2
+    v += scratch
+    xp.sqrt(v, scratch)
+    scratch += c_eps  # outside the root
+    xp.divide(m, scratch, scratch)
+    scratch *= rate
+    p -= scratch
 
 
 def _blocks(arrays):

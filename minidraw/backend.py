@@ -4,6 +4,7 @@ The only file that names cupy. Everything else asks `array_module` and writes
 `xp.exp(a)`, so the same line runs on both.
 """
 
+import functools
 import sys
 
 import numpy as np
@@ -36,6 +37,32 @@ def library(device):
     except cupy.cuda.runtime.CUDARuntimeError as error:
         raise BadInput(f"no usable GPU here ({error}): use --device cpu") from None
     return cupy
+
+
+def fuse(function):
+    """`function` of arrays: on a GPU as one kernel, in place of one for each of its operations; on NumPy as it is.
+
+    It works element by element, on arrays that broadcast: operators, also in place, and functions such as xp.exp, with
+    the array to write to as their last argument. No slices, sums or shapes; all that it returns has one shape; its
+    first argument is an array, others may be numbers; these meet arrays only (of two, CuPy would make a float16).
+    Chapter 15.
+    """
+    kernel = functools.cache(lambda xp: xp.fuse(function))
+
+    @functools.wraps(function)
+    def fused(*arrays):
+        xp = array_module(arrays[0])
+        return function(*arrays) if xp is np else kernel(xp)(*arrays)
+
+    return fused
+
+
+def standard_normal(xp, rng, shape):
+    """Draws from N(0, 1), float32: by `rng`, a NumPy generator; on a GPU by one of its own, with the seed of `rng`."""
+    if xp is np:
+        return rng.standard_normal(shape, np.float32)
+    bits = xp.random.Philox4x3210(rng.bit_generator.seed_seq, size=2**16)  # a size that does not depend on the card
+    return xp.random.Generator(bits).standard_normal(shape, np.float32)
 
 
 def wait_for(xp):

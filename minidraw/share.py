@@ -173,7 +173,7 @@ class Workers:
         self._ask({"do": "gradients"}, meanwhile)
         self._ask({"do": "sum"})
         L_x, L_z = block.nats.sum(axis=0)
-        return L_x, L_z, block.squares.sum() ** 0.5
+        return L_x, L_z, np.sqrt(block.squares.sum())
 
     def update(self, learning_rate, factor):
         """As of Alone."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minidraw.adam import Adam, clip_factor
-from minidraw.backend import array_module, to_host
+from minidraw.backend import array_module, standard_normal, to_host
 from minidraw.data import binarise
 from minidraw.errors import BadInput
 from minidraw.share import Alone, Workers, cores, keep_memory
@@ -117,7 +117,7 @@ class Trainer:
             self._epoch, self._order = epoch, rng.permutation(len(self.images.train))
         x = self.images.train[self._order[k * recipe.batch_size : (k + 1) * recipe.batch_size]]
         rng = np.random.default_rng([recipe.seed, NOISE, step])
-        noise = rng.standard_normal((config.T, recipe.batch_size, config.z_size), dtype=np.float32)
+        noise = standard_normal(xp, rng, (config.T, recipe.batch_size, config.z_size))
         if self.images.grey and recipe.binary:
             x = binarise(x, rng)
         return xp.asarray(x, like.dtype), xp.asarray(noise, like.dtype)

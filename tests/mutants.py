@@ -197,21 +197,34 @@ def first_line(node):
 
 
 def mutants_of(op, module, file):
-    """Every different mutant of `op`, the definition of an op with a nested `backward`."""
+    """Every different mutant of `op`, the definition of an op with a nested `backward`.
+
+    What changes is the backward, or a kernel that it calls: a function below `fuse` in the same module.
+    """
     (backward,) = (node for node in op.body if isinstance(node, ast.FunctionDef))
-    scope = {name: 0 for name in bindings(op) if name != "xp"} | bindings(backward)
-    seen = {ast.unparse(backward)}
-    for statement, container, key in list(slots(ast.Module(backward.body, []))):
+    outside = {name: 0 for name in bindings(op) if name != "xp"}
+    yield from mutants_in(backward, outside | bindings(backward), op, [op], module, file)
+    called = {node.func.id for node in ast.walk(backward) if isinstance(node, ast.Call) and hasattr(node.func, "id")}
+    for kernel in ast.parse(inspect.getsource(module)).body:
+        decorators = [ast.unparse(decorator) for decorator in getattr(kernel, "decorator_list", ())]
+        if decorators == ["fuse"] and kernel.name in called:
+            yield from mutants_in(kernel, bindings(kernel), op, [kernel, op], module, file)
+
+
+def mutants_in(function, scope, op, definitions, module, file):
+    """The mutants of `op` that differ within `function`, where `scope` tells which names are bound from which line."""
+    seen = {ast.unparse(function)}
+    for statement, container, key in list(slots(ast.Module(function.body, []))):
         holder, place = statement
         line, original = holder[place].lineno, first_line(holder[place])
         names = [name for name, bound in scope.items() if bound < line]
         for kind, where, k, new in list(changes(container, key, names)):
             old, where[k] = where[k], new
-            source = ast.unparse(backward)
+            source = ast.unparse(function)
             if source not in seen:
                 seen.add(source)
                 namespace = {**vars(module), "array_module": array_module}
-                tree = ast.fix_missing_locations(ast.Module([op], []))
+                tree = ast.fix_missing_locations(ast.Module(definitions, []))
                 exec(compile(tree, "mutant", "exec"), namespace)
                 mutated = first_line(holder[place])
                 yield Mutant(op.name, file, line, kind, original, mutated, namespace[op.name].maths)

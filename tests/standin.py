@@ -25,7 +25,7 @@ def _inner(value):
         raise HostDeviceMix(f"a host {type(value).__name__} among device arrays")
     if isinstance(value, list | tuple):
         return type(value)(_inner(v) for v in value)
-    return value
+    return float(value) if isinstance(value, Number) else value
 
 
 def _outer(value):
@@ -103,7 +103,70 @@ class Module(types.ModuleType):
         traffic["uploads"] += 1
         return Array(np.array(value, dtype))
 
+    @staticmethod
+    def fuse(function):
+        """As cupy.fuse: the function sees its arrays as Fusible ones, and what it returns must have one shape."""
 
-Array.__module__ = "standin_device"
+        def fused(*args):
+            result = function(*(Fusible(a._host) if isinstance(a, Array) else Number(a) for a in args))
+            results = result if isinstance(result, tuple) else (result,)
+            if len({r.shape for r in map(_inner, results) if r is not None}) > 1:
+                raise TypeError(f"{function.__name__}: a kernel returns arrays of one shape")
+            return _unfused(result)
+
+        return fused
+
+
+class Fusible(Array):
+    """An array within a kernel: operators and functions element by element, and nothing else."""
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        if method != "__call__":
+            raise TypeError(f"{ufunc.__name__}.{method} within a kernel")
+        return _fused(Array.__array_ufunc__(self, ufunc, method, *inputs, **kwargs))
+
+    def _refuse(self, *_):
+        raise TypeError("a kernel works element by element: no slices, shapes, sums, and the like")
+
+    __getitem__ = __setitem__ = __len__ = get = sum = mean = reshape = ravel = swapaxes = astype = copy = _refuse
+    shape = size = T = real = imag = property(_refuse)
+
+
+class Number(float):
+    """A number within a kernel, to be met by arrays: of two numbers CuPy would make a float16."""
+
+    def _meet(self, other):
+        if isinstance(other, int | float):
+            raise TypeError("two numbers meet within a kernel")
+        return NotImplemented
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __pow__ = _meet
+
+
+def _fused(value):
+    return tuple(map(_fused, value)) if isinstance(value, tuple) else Fusible(value._host)
+
+
+def _unfused(value):
+    if value is None:
+        return None
+    return tuple(map(_unfused, value)) if isinstance(value, tuple) else Array(value._host)
+
+
+class Random:
+    """The part of cupy.random that the library knows."""
+
+    Philox4x3210 = staticmethod(lambda seed, size: np.random.Philox(seed))
+
+    class Generator:
+        def __init__(self, bits):
+            self._host = np.random.Generator(bits)
+
+        def standard_normal(self, size, dtype):
+            return Array(self._host.standard_normal(size, dtype))
+
+
+Module.random = Random
+Array.__module__ = Fusible.__module__ = "standin_device"
 library = sys.modules["standin_device"] = Module("standin_device")
 library.float32 = np.float32

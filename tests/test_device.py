@@ -1,12 +1,14 @@
 """On a device of its own: nothing is mixed, nothing waited for; with a stand-in, and with CuPy where there is a GPU."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import standin
 
 from minidraw import checkpoint, data
-from minidraw.adam import clip_factor, global_norm
-from minidraw.backend import array_module
+from minidraw.adam import Adam, clip_factor, global_norm
+from minidraw.backend import array_module, to_host
 from minidraw.draw import Config, Draw
 from minidraw.errors import BadInput
 from minidraw.share import gradients_of
@@ -86,8 +88,9 @@ def test_training_uploads_a_batch_and_fetches_once_a_step(small_images):
     first = device.advance()
     standin.traffic.update(uploads=0, downloads=0)
     rest = list(device)
-    assert standin.traffic == {"uploads": 2 * len(rest), "downloads": len(rest)}  # x and noise; L_x, L_z and the norm
+    assert standin.traffic == {"uploads": len(rest), "downloads": len(rest)}  # x; L_x, L_z and the norm in one
     host = Trainer(Draw.initial(config), images, RECIPE)
+    host.batch = lambda step: [array.get() for array in device._make_batch(step)]  # for noise is made where it is used
     assert [first, *rest] == list(host)
     for name, array in host.model.arrays().items():
         np.testing.assert_array_equal(device.model.arrays()[name].get(), array)
@@ -104,6 +107,31 @@ def test_checkpoints_move_between_devices(small_images, tmp_path):
         assert {array_module(array) for array in arrays} == {xp}
 
 
+def test_noise_made_on_the_device_is_that_of_its_step(small_images):
+    def noise(seed, step):
+        recipe = replace(RECIPE, seed=seed)
+        trainer = Trainer(Draw.initial(CONFIGS["attention"], xp=standin.library), data.load(small_images), recipe)
+        return trainer.batch(step)[1].get()
+
+    np.testing.assert_array_equal(noise(0, 3), noise(0, 3))
+    assert all((noise(0, 3) != other).any() for other in (noise(0, 4), noise(1, 3)))
+
+
+def test_the_stand_in_refuses_what_a_kernel_cannot_do():
+    a, b = (standin.library.asarray(np.ones(n)) for n in (3, 1))
+    for function in (
+        lambda a, b: a[:2],
+        lambda a, b: a * a.shape[0],
+        lambda a, b: a * a.sum(),
+        lambda a, b: (a, b),  # of two shapes
+    ):
+        with pytest.raises(TypeError):
+            standin.library.fuse(function)(a, b)
+    with pytest.raises(TypeError, match="two numbers"):
+        standin.library.fuse(lambda a, beta: a * (1 - beta))(a, 0.9)
+    assert standin.library.fuse(lambda a, b: (a + b) * 2)(a, b).get().tolist() == [4, 4, 4]
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 @pytest.mark.parametrize(("dtype", "limit"), [("float64", 1e-10), ("float32", 1e-4)])
@@ -112,7 +140,9 @@ def test_cupy_agrees_with_numpy(cupy, config, dtype, limit):
     for xp in (np, cupy):
         model = Draw.initial(config, dtype=dtype, xp=xp)
         L_x, L_z, gradients = gradients_of(model, *inputs(config, xp, dtype), 4)
-        found.append([np.asarray(a if xp is np else a.get()) for a in (L_x, L_z, *gradients)])
+        norm, adam = global_norm(gradients), Adam(model.arrays().values())
+        adam.step(gradients, 0.1, clip_factor(norm, 0.1))
+        found.append([to_host(xp.asarray(a)) for a in (L_x, L_z, norm, *gradients, *adam.parameters, *adam.v)])
     for want, got in zip(*found, strict=True):
         assert np.abs(got - want).max() <= limit * np.abs(want).max()
 

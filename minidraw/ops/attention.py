@@ -11,7 +11,7 @@ import functools
 import numpy as np
 
 from minidraw.autodiff import primitive
-from minidraw.backend import array_module
+from minidraw.backend import array_module, fuse
 
 
 def window(p, *, N, A, B):
@@ -56,15 +56,11 @@ def filterbank(p, *, N, A, B):
     sigma2, delta = sigma2[:, None, None], delta[:, None, None]
 
     mu = g[:, :, None] + offset * delta  # (batch, 2, N): x and y side by side, as in all arrays below (10.3)
-    nearest = xp.minimum(xp.maximum(xp.rint(mu.real), 0), 2 * middle[:, None])  # (10.5)
-    exponent = a - mu[..., None]  # (batch, 2, N, pixels)
-    exponent *= exponent
-    exponent -= ((nearest - mu) ** 2)[..., None]
-    exponent /= -2 * sigma2[..., None]
+    nearest = _nearest(mu.real, 2 * middle[:, None])
+    F = _bell(mu[..., None], nearest[..., None], sigma2[..., None], a)  # (batch, 2, N, pixels)
     absent = np.s_[:, 0 if A < B else 1, :, min(A, B) :]  # no pixels there, on the shorter side
     if A != B:
-        exponent[absent] = -xp.inf
-    F = xp.exp(exponent)
+        F[absent] = 0
 
     # A row of F is a distribution over the pixels, exp(-a^2 / (2 sigma^2) + a mu / sigma^2) but for a factor. So its
     # gradient with respect to what multiplies a is the covariance of dF with a under that distribution, and with
@@ -91,6 +87,24 @@ def filterbank(p, *, N, A, B):
         return dp
 
     return (F[:, 0, :, :A], F[:, 1, :, :B], gamma), backward
+
+
+@fuse
+def _nearest(mu, last):
+    """The pixel nearest to mu, of 0 to `last`, (10.5)."""
+    xp = array_module(mu)
+    return xp.minimum(xp.maximum(xp.rint(mu), 0), last)
+
+
+@fuse
+def _bell(mu, nearest, sigma2, a):
+    """A Gaussian at the pixels a, 1 at the nearest of them, (10.4)."""
+    y = a - mu
+    y *= y
+    y -= (nearest - mu) ** 2
+    y /= -2 * sigma2
+    with np.errstate(over="ignore"):  # where there are no pixels, on the shorter side of an image
+        return array_module(y).exp(y, y)
 
 
 def _moments(F, powers):

@@ -1,7 +1,7 @@
 """The canvas as logits: what it costs the image, and what it lacks of it. Chapters 4 and 9."""
 
 from minidraw.autodiff import primitive
-from minidraw.backend import array_module
+from minidraw.backend import array_module, fuse
 from minidraw.ops.elementwise import logistic
 
 
@@ -34,12 +34,24 @@ def error_image(x, c):
 
     DRAW (3), (9.1). It is also minus the gradient of `bernoulli`: the way the canvas should move. Chapter 9.
     """
-    mean = logistic(c)
+    x_hat, mean = _missing(c, x)
 
     def backward(dx_hat):
-        dc = mean - 1
-        dc *= mean
-        dc *= dx_hat  # (9.2)
-        return None, dc
+        return None, _dc(dx_hat, mean)
 
-    return x - mean, backward
+    return x_hat, backward
+
+
+@fuse
+def _missing(c, x):
+    """x_hat, and the mean that the canvas stands for."""
+    mean = logistic(c)
+    return x - mean, mean
+
+
+@fuse
+def _dc(dx_hat, mean):
+    dc = mean - 1
+    dc *= mean
+    dc *= dx_hat  # (9.2)
+    return dc

@@ -8,25 +8,23 @@ import itertools
 import numpy as np
 
 from minidraw.autodiff import Tensor, primitive
-from minidraw.backend import array_module
+from minidraw.backend import array_module, fuse
 
 
+@fuse
 def logistic(a):
-    """sigmoid(a) = 1 / (1 + e^-a) of an array."""
-    return logistic_of_minus(-a)
-
-
-def logistic_of_minus(y):
-    """sigmoid(-y) = 1 / (1 + e^y), written over y. Where e^y overflows, 1 / infinity is the 0 it should be."""
+    """sigmoid(a) = 1 / (1 + e^-a) of an array. Where e^-a overflows, 1 / infinity is the 0 it should be."""
+    xp, y = array_module(a), -a
     with np.errstate(over="ignore"):
-        array_module(y).exp(y, out=y)
+        xp.exp(y, y)
     y += 1
-    return array_module(y).divide(1, y, out=y)
+    return xp.divide(1, y, y)
 
 
+@fuse
 def squash(a):
     """tanh(a) = 2 sigmoid(2 a) - 1 of an array, (5.13): faster by way of NumPy's exp. Chapter 15."""
-    y = logistic_of_minus(-2 * a)
+    y = logistic(2 * a)
     y *= 2
     y -= 1
     return y

@@ -1,18 +1,30 @@
 """The latent z: the reparameterised sample, and its cost in nats. Chapter 6."""
 
 from minidraw.autodiff import primitive
-from minidraw.backend import array_module
+from minidraw.backend import array_module, fuse
 
 
 @primitive
 def sample(mu, log_sigma, noise):
     """z = mu + sigma * noise, all (batch, Z); noise is N(0, 1) and data. DRAW (6), (6.8)."""
-    sigma = array_module(mu).exp(log_sigma)
+    z, sigma = _reparameterised(mu, log_sigma, noise)
 
     def backward(dz):
-        return dz, dz * noise * sigma, None  # (6.9)
+        return dz, _dlog_sigma(dz, noise, sigma), None
 
-    return mu + sigma * noise, backward
+    return z, backward
+
+
+@fuse
+def _reparameterised(mu, log_sigma, noise):
+    """z, and sigma."""
+    sigma = array_module(mu).exp(log_sigma)
+    return mu + sigma * noise, sigma  # (6.8)
+
+
+@fuse
+def _dlog_sigma(dz, noise, sigma):
+    return dz * noise * sigma  # (6.9)
 
 
 @primitive
