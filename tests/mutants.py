@@ -34,7 +34,6 @@ OPERATORS = {
     ast.MatMult: ast.Mult,
     ast.Is: ast.IsNot,
     ast.IsNot: ast.Is,
-    ast.NotEq: ast.Eq,
 }
 FUNCTIONS = {
     "multiply": ("divide", "add"),
@@ -44,15 +43,17 @@ FUNCTIONS = {
 
 ANY_NEGATIVE = "reshape infers the one dimension that is negative, whichever negative number stands there."
 SAME_SHAPE = "The image and its error image have one shape."
-SAME_LIBRARY = "dy belongs to the same array library as a."
+WRITTEN_OVER = "Every element is written before it is read."
 
 # (op, the mutated statement) -> why its gradient is the same for every input
 EQUIVALENT = {
     ("read", "return (None, dx_hat.reshape(x.shape), dF_x, dF_y, dgamma)"): SAME_SHAPE,
     ("write", "dstroke = dstroke.reshape(batch, -2, B, A)"): ANY_NEGATIVE,
     ("write", "drows = dnarrow.reshape(batch, -2, A)"): ANY_NEGATIVE,
-    ("sum", "dy = array_module(dy).expand_dims(dy, axis)"): SAME_LIBRARY,
-    ("sum", "return array_module(dy).broadcast_to(dy, a.shape)"): SAME_LIBRARY,
+} | {
+    ("filterbank", f"{name} = {other}_like({like})"): WRITTEN_OVER
+    for name, like in (("FdF", "F"), ("dp", "p"))
+    for other in ("-xp.empty", "xp.zeros", "xp.ones")
 }
 
 
@@ -93,7 +94,8 @@ def slots(node, statement=None):
     for container, key in children(node):
         inner = (container, key) if isinstance(container[key], ast.stmt) else statement
         yield inner, container, key
-        yield from slots(container[key], inner)
+        if not (isinstance(container[key], ast.Call) and is_module(container[key])):  # all arrays are of one library
+            yield from slots(container[key], inner)
 
 
 def signed(container, key):
@@ -183,12 +185,14 @@ def bindings(function):
 # The mutants
 
 
+NUMPY = types.ModuleType("numpy")
+vars(NUMPY).update(vars(np), empty_like=lambda a: np.full_like(a, np.nan))
+
+
 def array_module(array):
     """The library's, but its `empty_like` gives NaNs: memory just freed may hold the very gradient that is missing."""
     xp = backend.array_module(array)
-    if xp is not np:
-        return xp
-    return types.SimpleNamespace(**{**vars(np), "empty_like": lambda a: np.full_like(a, np.nan)})
+    return NUMPY if xp is np else xp
 
 
 def first_line(node):
@@ -196,11 +200,20 @@ def first_line(node):
     return ast.unparse(node).splitlines()[0]
 
 
+def compiled(op, definitions, module):
+    """The bare function of `op`, from the syntax trees of its definition and of kernels that it calls."""
+    namespace = {**vars(module), "array_module": array_module}
+    exec(compile(ast.fix_missing_locations(ast.Module(definitions, [])), "mutant", "exec"), namespace)
+    return namespace[op.name].maths
+
+
 def mutants_of(op, module, file):
     """Every different mutant of `op`, the definition of an op with a nested `backward`.
 
-    What changes is the backward, or a kernel that it calls: a function below `fuse` in the same module.
+    What changes is the backward, or a kernel that it calls: a function below `fuse` in the same module. The first is
+    none: the op as it is, made in the same way.
     """
+    yield Mutant(op.name, file, op.lineno, "none", first_line(op), first_line(op), compiled(op, [op], module))
     (backward,) = (node for node in op.body if isinstance(node, ast.FunctionDef))
     outside = {name: 0 for name in bindings(op) if name != "xp"}
     yield from mutants_in(backward, outside | bindings(backward), op, [op], module, file)
@@ -223,11 +236,8 @@ def mutants_in(function, scope, op, definitions, module, file):
             source = ast.unparse(function)
             if source not in seen:
                 seen.add(source)
-                namespace = {**vars(module), "array_module": array_module}
-                tree = ast.fix_missing_locations(ast.Module(definitions, []))
-                exec(compile(tree, "mutant", "exec"), namespace)
                 mutated = first_line(holder[place])
-                yield Mutant(op.name, file, line, kind, original, mutated, namespace[op.name].maths)
+                yield Mutant(op.name, file, line, kind, original, mutated, compiled(op, definitions, module))
             where[k] = old
 
 
@@ -274,7 +284,11 @@ class Reference:
         """Whether the gradients of `maths` pass, as in `gradcheck.check`; what that raises, this raises."""
         case = self.case
         inputs, cotangents = [i.copy() for i in case.inputs], [c.copy() for c in self.cotangents]
-        gradients = as_tuple(maths(*inputs, **case.settings)[1](*cotangents))
+        value, backward = maths(*inputs, **case.settings)
+        outputs = [output.copy() for output in as_tuple(value)]
+        gradients = as_tuple(backward(*cotangents))
+        if not all(np.array_equal(now, before) for now, before in zip(as_tuple(value), outputs, strict=True)):
+            return False  # the backward wrote into what the op had returned
         wanted = self.wanted
         pairs = zip(inputs + cotangents, case.inputs + self.cotangents, strict=True)
         if not all(np.array_equal(now, before) for now, before in pairs):
@@ -324,9 +338,11 @@ def judged(ops=None):
         against = references(maths)
         with warnings.catch_warnings(), np.errstate(all="ignore"):  # a mutant may divide by zero
             warnings.simplefilter("ignore")
-            if not all(reference.passes(maths) for reference in against):
-                raise RuntimeError(f"{op.name} fails its own checks: its mutants would say nothing")
-            results = [(mutant, is_caught(mutant.maths, against)) for mutant in mutants_of(op, module, file)]
+            (itself, caught), *results = [
+                (mutant, is_caught(mutant.maths, against)) for mutant in mutants_of(op, module, file)
+            ]
+            if caught:
+                raise RuntimeError(f"{itself.op} fails its own checks: its mutants would say nothing")
         yield from results
 
 

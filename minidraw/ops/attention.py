@@ -58,9 +58,8 @@ def filterbank(p, *, N, A, B):
     mu = g[:, :, None] + offset * delta  # (batch, 2, N): x and y side by side, as in all arrays below (10.3)
     nearest = _nearest(mu.real, 2 * middle[:, None])
     F = _bell(mu[..., None], nearest[..., None], sigma2[..., None], a)  # (batch, 2, N, pixels)
-    absent = np.s_[:, 0 if A < B else 1, :, min(A, B) :]  # no pixels there, on the shorter side
-    if A != B:
-        F[absent] = 0
+    absent = np.s_[:, 0 if A < B else 1, :, min(A, B) :]  # where the shorter side has no pixels
+    F[absent] = 0
 
     # A row of F is a distribution over the pixels, exp(-a^2 / (2 sigma^2) + a mu / sigma^2) but for a factor. So its
     # gradient with respect to what multiplies a is the covariance of dF with a under that distribution, and with
@@ -73,8 +72,7 @@ def filterbank(p, *, N, A, B):
         FdF = xp.empty_like(F)
         xp.multiply(F[:, 0, :, :A], dF_x, out=FdF[:, 0, :, :A])
         xp.multiply(F[:, 1, :, :B], dF_y, out=FdF[:, 1, :, :B])
-        if A != B:
-            FdF[absent] = 0
+        FdF[absent] = 0
         covariance = _moments(FdF, powers)
         covariance -= covariance[..., :1] * mean  # (10.6), of dF with a, and with a^2
         covariance /= sigma2[..., None]

@@ -1,7 +1,5 @@
 """One step of the LSTM, from its pre-activations on: purely element-wise. Chapter 5."""
 
-import functools
-
 import numpy as np
 
 from minidraw.autodiff import primitive
@@ -21,8 +19,10 @@ def lstm(a, cell):
         h = o * tanh(cell_new)                                                  (5.4)
     """
     H = cell.shape[1]
-    letters = _letters(a, _steepness(array_module(a), a.real.dtype, H))
+    letters = -a
     i, f, o, g = columns(letters, [H] * 4)
+    g *= 2  # (5.13): so one pass of exp serves all four
+    _sigmoids(letters)
     h, cell_new, squashed = _outcome(i, f, o, g, cell)
 
     def backward(dh, dcell_new):
@@ -34,29 +34,21 @@ def lstm(a, cell):
     return (h, cell_new), backward
 
 
-@functools.cache
-def _steepness(xp, dtype, H):
-    """1 for each column of i, f and o, which are sigmoids; 2 for those of g, a sigmoid twice as steep and high."""
-    s = xp.ones(4 * H, dtype)
-    s[3 * H :] = 2
-    return s
-
-
 @fuse
-def _letters(a, s):
-    """i, f, o, g side by side, (5.2): s sigmoid(s a) + 1 - s is a sigmoid where s = 1, a tanh where s = 2, (5.13)."""
-    xp, y = array_module(a), -s * a
+def _sigmoids(y):
+    """In place: 1 / (1 + e^y), which is sigmoid(-y)."""
+    xp = array_module(y)
     with np.errstate(over="ignore"):
         xp.exp(y, y)
     y += 1
-    xp.divide(s, y, y)
-    y += 1 - s
-    return y
+    xp.divide(1, y, y)
 
 
 @fuse
 def _outcome(i, f, o, g, cell):
-    """h, the new memory, and its tanh."""
+    """h, the new memory, and its tanh; `g` comes as sigmoid(2 a_g), and becomes tanh(a_g) in place."""
+    g *= 2
+    g -= 1  # (5.13)
     cell_new = f * cell
     cell_new += i * g  # (5.3)
     squashed = squash(cell_new)
