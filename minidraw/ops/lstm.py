@@ -1,10 +1,8 @@
 """One step of the LSTM, from its pre-activations on: purely element-wise. Chapter 5."""
 
-import numpy as np
-
 from minidraw.autodiff import primitive
 from minidraw.backend import array_module, fuse
-from minidraw.ops.elementwise import columns, squash
+from minidraw.ops.elementwise import columns, logistic, squash
 
 
 @primitive
@@ -18,65 +16,37 @@ def lstm(a, cell):
         cell_new = f * cell + i * g                                             (5.3)
         h = o * tanh(cell_new)                                                  (5.4)
     """
-    H = cell.shape[1]
-    letters = -a
-    i, f, o, g = columns(letters, [H] * 4)
-    g *= 2  # (5.13): so one pass of exp serves all four
-    _sigmoids(letters)
-    h, cell_new, squashed = _outcome(i, f, o, g, cell)
+    a_i, a_f, a_o, a_g = columns(a, [cell.shape[1]] * 4)
+    h, cell_new, *kept = _forward(a_i, a_f, a_o, a_g, cell)
 
     def backward(dh, dcell_new):
-        da, dcell = _slopes(letters), _dcell(dh, dcell_new, o, squashed)
-        da_i, da_f, da_o, da_g = columns(da, [H] * 4)
-        _chain(da_i, da_f, da_o, da_g, i, f, g, cell, squashed, dh, dcell)
-        return da, dcell
+        *da, dcell = _backward(dh, dcell_new, cell, *kept)
+        return array_module(a).concatenate(da, axis=1), dcell
 
     return (h, cell_new), backward
 
 
 @fuse
-def _sigmoids(y):
-    """In place: 1 / (1 + e^y), which is sigmoid(-y)."""
-    xp = array_module(y)
-    with np.errstate(over="ignore"):
-        xp.exp(y, y)
-    y += 1
-    xp.divide(1, y, y)
-
-
-@fuse
-def _outcome(i, f, o, g, cell):
-    """h, the new memory, and its tanh; `g` comes as sigmoid(2 a_g), and becomes tanh(a_g) in place."""
-    g *= 2
-    g -= 1  # (5.13)
+def _forward(a_i, a_f, a_o, a_g, cell):
+    """h, the new memory, the four gates, and the tanh of the memory."""
+    i, f, o, g = logistic(a_i), logistic(a_f), logistic(a_o), squash(a_g)  # (5.2)
     cell_new = f * cell
     cell_new += i * g  # (5.3)
     squashed = squash(cell_new)
-    return o * squashed, cell_new, squashed  # (5.4)
+    return o * squashed, cell_new, i, f, o, g, squashed  # (5.4)
 
 
 @fuse
-def _dcell(dh, dcell_new, o, squashed):
-    """The gradient of the new memory, (5.6): through h, and from the next step."""
+def _backward(dh, dcell_new, cell, i, f, o, g, squashed):
+    """The gradients of a_i, a_f, a_o, a_g, and of the memory before."""
     dcell = 1 - squashed * squashed
-    dcell *= dh * o
-    dcell += dcell_new
-    return dcell
-
-
-@fuse
-def _slopes(letters):
-    """The slope of a sigmoid, (5.9), by its value."""
-    da = 1 - letters
-    da *= letters
-    return da
-
-
-@fuse
-def _chain(da_i, da_f, da_o, da_g, i, f, g, cell, squashed, dh, dcell):
-    """In place: slopes become the gradients of the pre-activations, and `dcell` that of the memory before."""
-    da_i *= dcell * g  # (5.7)
-    da_f *= dcell * cell  # (5.7)
-    da_o *= dh * squashed  # (5.5)
-    array_module(dcell).multiply(dcell * i, 1 - g * g, da_g)  # (5.7), (5.9)
-    dcell *= f  # (5.8)
+    dcell *= dh
+    dcell *= o
+    dcell += dcell_new  # (5.6): through h, and from the next step
+    return (
+        dcell * g * i * (1 - i),  # (5.7), (5.9)
+        dcell * cell * f * (1 - f),  # (5.7), (5.9)
+        dh * squashed * o * (1 - o),  # (5.5), (5.9)
+        dcell * i * (1 - g * g),  # (5.7), (5.9)
+        dcell * f,  # (5.8)
+    )

@@ -16,7 +16,7 @@ import numpy as np
 
 from minidraw import bench, data, draw
 from minidraw.autodiff import Node, Tensor, backward, primitive
-from minidraw.ops import affine, filterbank, lstm
+from minidraw.ops import affine, filterbank
 from minidraw.ops.elementwise import concat, squash
 from minidraw.presets import PRESETS
 from minidraw.share import gradients_of
@@ -35,25 +35,6 @@ def plain_affine(x, W, b):
         return dx, factors.dense(), db
 
     return y, backward
-
-
-@primitive
-def plain_lstm(a, cell):
-    """Chapter 5's cell."""
-    a_i, a_f, a_o, a_g = np.split(a, 4, axis=1)
-    i, f, o = (1 / (1 + np.exp(-a)) for a in (a_i, a_f, a_o))
-    g = np.tanh(a_g)
-    cell_new = f * cell + i * g
-    s = np.tanh(cell_new)
-
-    def backward(dh, dcell_new):
-        do = dh * s
-        dcell = dcell_new + dh * o * (1 - s * s)
-        di, df, dg = dcell * g, dcell * cell, dcell * i
-        da = [di * i * (1 - i), df * f * (1 - f), do * o * (1 - o), dg * (1 - g * g)]
-        return np.concatenate(da, axis=1), dcell * f
-
-    return (o * s, cell_new), backward
 
 
 @primitive
@@ -99,7 +80,7 @@ class PlainEye(draw.Draw):
 def in_turn(works):
     """The median milliseconds of each work (name -> (patches of minidraw.draw, function)), all in turn."""
     times = {name: [] for name in works}
-    library = {name: getattr(draw, name) for name in ("affine", "lstm", "filterbank")}
+    library = {name: getattr(draw, name) for name in ("affine", "filterbank")}
     for _ in range(ROUNDS):
         for name, (patches, work) in works.items():
             vars(draw).update(library | patches)
@@ -158,11 +139,10 @@ def main():
     def trainer(config=config, recipe=one, Model=draw.Draw):
         return Trainer(Model.initial(config), images, recipe)
 
-    plain = {"affine": plain_affine, "lstm": plain_lstm, "filterbank": plain_filterbank}
+    plain = {"affine": plain_affine, "filterbank": plain_filterbank}
     stages = {"as the chapters write it": plain}
     for label, change in [
         ("one product for a weight used T times", {"affine": affine}),
-        ("LSTM in place", {"lstm": lstm}),
         ("filterbank by moments", {"filterbank": filterbank}),
     ]:
         plain = plain | change
