@@ -85,13 +85,14 @@ class Outer:
     __radd__ = __add__
     __array_ufunc__ = None  # so that array + Outer comes here, too
 
-    def dense(self):
+    def dense(self, out=None):
+        """The product, written into `out` where that is given."""
+        xp = array_module(self.pairs[0][0])
         if len(self.pairs) == 1:
             ((x, dy),) = self.pairs
         else:
-            xp = array_module(self.pairs[0][0])
             x, dy = (xp.concatenate(rows) for rows in zip(*self.pairs, strict=True))
-        return x.T @ dy
+        return xp.matmul(x.T, dy, out=out)
 
 
 def _dense(gradient):
@@ -138,11 +139,13 @@ def primitive(op):
     return lifted
 
 
-def backward(loss, parameters):
+def backward(loss, parameters, into=None):
     """The gradient of `loss`, a scalar Tensor, with respect to each of `parameters`.
 
     Returns a list of arrays shaped like the parameters, zeros for one that `loss` does
-    not depend on. Creation order is a topological order: whatever used a value was made
+    not depend on; they are new, or `into`, written over.
+
+    Creation order is a topological order: whatever used a value was made
     after it. So the nodes that can be reached from the loss are visited newest first,
     and each has its whole gradient when its turn comes. A visited node lets go of all it
     kept, so memory falls as backward proceeds and the graph can be used only once.
@@ -193,4 +196,11 @@ def backward(loss, parameters):
         arrivals = zip(node.inputs, gradients, strict=True)
         node.backward, node.inputs = None, ()
     found = [known[p.source][p.output] if p.source in known else None for p in parameters]
-    return [xp.zeros_like(p.value) if g is None else _dense(g) for p, g in zip(parameters, found, strict=True)]
+    if into is None:
+        return [xp.zeros_like(p.value) if g is None else _dense(g) for p, g in zip(parameters, found, strict=True)]
+    for place, gradient in zip(into, found, strict=True):
+        if isinstance(gradient, Outer):
+            gradient.dense(out=place)
+        else:
+            place[...] = 0 if gradient is None else gradient
+    return into

@@ -9,6 +9,7 @@ noise, and what every process found. A line through a pipe says what to do, anot
 """
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -30,19 +31,19 @@ ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "OMP", "
 ONE_THREAD["VECLIB_MAXIMUM_THREADS"] = "1"
 
 
-def gradients_of(model, x, noise, batch_size):
+def gradients_of(model, x, noise, batch_size, into=None):
     """What the images x and their noise contribute to a batch of `batch_size`: (L_x, L_z, gradients).
 
-    Two 0-d arrays in nats and a list of arrays in the parameters' order; summed over the parts of a batch they are its
-    mean and the gradients of that mean.
+    Two 0-d arrays in nats and a list of arrays in the parameters' order, new or `into`; summed over the parts of a
+    batch they are its mean and the gradients of that mean.
     """
     with np.errstate(all="ignore"):  # what overflows shows in the values: the trainer looks at them
         L_x, L_z = (nats.sum() * (1 / batch_size) for nats in model.nats(x, noise))
-        return L_x.value, L_z.value, backward(L_x + L_z, model.parameters.values())
+        return L_x.value, L_z.value, backward(L_x + L_z, model.parameters.values(), into)
 
 
 def keep_memory():
-    """Tell glibc to keep freed memory for the next step: without this a step of `blog` takes some 3,000 page faults.
+    """Tell glibc to keep freed memory for the next step: without this every step asks the system for it again.
 
     Freeing one block of nearly 32 MiB raises its thresholds for returning memory to the system (see mallopt(3),
     M_MMAP_THRESHOLD); elsewhere this is one allocation that is never touched.
@@ -232,16 +233,17 @@ def work():
     mine = _share(number, config.number_of_parameters, count)
     adam, gradient = Adam([block.parameters[mine]]), block.gradients[0, mine]
     adam.m, adam.v = [block.m[mine]], [block.v[mine]]
+    found = list(block.by_name(block.gradients[number]).values())
     keep_memory()
+    gc.disable()  # a step leaves nothing for the collector, which would look for it all the same
     if hasattr(os, "SCHED_BATCH"):  # Linux: else the first to begin takes the core from the one that tells the others
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     print("done", flush=True)
     for line in iter(sys.stdin.readline, ""):
         match json.loads(line):
             case {"do": "gradients"}:
-                *nats, gradients = gradients_of(model, block.x[images], block.noise[:, images], batch_size)
+                *nats, _ = gradients_of(model, block.x[images], block.noise[:, images], batch_size, into=found)
                 block.nats[number] = nats
-                np.concatenate([gradient.ravel() for gradient in gradients], out=block.gradients[number])
             case {"do": "sum"}:
                 for others in block.gradients[1:, mine]:
                     gradient += others

@@ -66,6 +66,21 @@ def test_a_parameter_out_of_reach_has_gradient_zero():
     assert backward(e.sum(a), [a, b])[1].tolist() == np.zeros((3, 2)).tolist()
 
 
+def test_gradients_are_written_where_one_says(rng):
+    """A weight's product, a plain sum, and zeros for what is out of reach."""
+    W, b, other = (Tensor(rng.standard_normal(shape)) for shape in ((3, 2), (2,), (2,)))
+    x = rng.standard_normal((2, 4, 3))
+
+    def loss():
+        return e.sum(affine(x[0], W, b) * affine(x[1], W, b))
+
+    places = [np.full_like(p.value, np.nan) for p in (W, b, other)]
+    found = backward(loss(), [W, b, other], into=places)
+    assert all(got is place for got, place in zip(found, places, strict=True))
+    for place, want in zip(places, backward(loss(), [W, b, other]), strict=True):
+        np.testing.assert_array_equal(place, want)
+
+
 def test_gradients_of_values_in_the_middle():
     a = Tensor(np.array([2.0]))
     b = a * a

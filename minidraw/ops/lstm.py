@@ -21,7 +21,7 @@ def lstm(a, cell):
 
     def backward(dh, dcell_new):
         *da, dcell = _backward(dh, dcell_new, cell, *kept)
-        return array_module(a).concatenate(da, axis=1), dcell
+        return array_module(cell).concatenate(da, axis=1), dcell
 
     return (h, cell_new), backward
 
