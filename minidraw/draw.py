@@ -137,6 +137,8 @@ class Draw:
 
     def _maps(self, *names):
         """A function x -> (the affine map of each name), all of them one product: for inputs that have several maps."""
+        if len(names) == 1:
+            return lambda x: (self._affine(*names, x),)
         W, b = (concat(*(self.parameters[f"{name}/{kind}"] for name in names)) for kind in "wb")
         widths = [self.config.shapes[f"{name}/b"][0] for name in names]
         return lambda x: split(affine(x, W, b), widths=widths)
@@ -158,16 +160,15 @@ class Draw:
         return states
 
     def _eye(self, x):
-        """A function (c, h_dec, h_enc) -> (the affine map that (5) begins with, the window it looked through at x)."""
+        """A function (c, window, h_dec, h_enc) -> the affine map that (5) begins with; the window is None for (17)."""
         config = self.config
         if config.read_N is None:
             return self._whole_image(x)
 
-        def eye(c, h_dec, h_enc):
+        def eye(c, window, h_dec, h_enc):
             x_hat = error_image(x, c)  # (3)
-            window = self._affine("read", h_dec)  # (21)
             r = read(x, x_hat, *filterbank(window, N=config.read_N, A=config.A, B=config.B))  # (4), (27)
-            return self._affine("encoder", concat(r, h_dec, h_enc)), window
+            return self._affine("encoder", concat(r, h_dec, h_enc))
 
         return eye
 
@@ -183,30 +184,34 @@ class Draw:
         W_x_hat, _ = split_rows(W_rest, first=self.config.pixels)
         constant = affine(x, W_x + W_x_hat, b)
 
-        def eye(c, h_dec, h_enc):
+        def eye(c, window, h_dec, h_enc):
             minus_mean = error_image(0, c)
-            return affine(concat(minus_mean, h_dec, h_enc), W_rest, constant), None
+            return affine(concat(minus_mean, h_dec, h_enc), W_rest, constant)
 
         return eye
 
-    def _pen(self):
-        """A function h_dec -> (what (8) adds to the canvas, by (28, 29) or (18); the window it is written through)."""
+    def _pen(self, *others):
+        """A function h_dec -> (what (8) adds to the canvas, the window it is written through, the maps of `others`).
+
+        By (28, 29), or by (18) and no window; all maps of h_dec are one product.
+        """
         config = self.config
-        if config.write_N is None:
-            return lambda h_dec: (self._affine("write", h_dec), None)  # (18)
-        maps = self._maps("writeW", "write")
+        maps = self._maps(*(["write"] if config.write_N is None else ["writeW", "write"]), *others)
 
         def pen(h_dec):
-            w, window = maps(h_dec)  # (28), (21)
-            return write(w, *filterbank(window, N=config.write_N, A=config.A, B=config.B)), window  # (29)
+            if config.write_N is None:
+                stroke, *rest = maps(h_dec)  # (18)
+                return stroke, None, rest
+            w, window, *rest = maps(h_dec)  # (28), (21)
+            return write(w, *filterbank(window, N=config.write_N, A=config.A, B=config.B)), window, rest  # (29)
 
         return pen
 
     def _decode(self, z, c, h_dec, cell_dec, pen):
-        """One step of the drawing half: the new (c, h_dec, cell_dec), and the write window."""
+        """One step of the drawing half: the new (c, h_dec, cell_dec), the write window, and what else the pen says."""
         h_dec, cell_dec = lstm(self._affine("decoder", concat(z, h_dec)), cell_dec)  # (7)
-        stroke, window = pen(h_dec)
-        return c + stroke, h_dec, cell_dec, window  # (8)
+        stroke, window, rest = pen(h_dec)
+        return c + stroke, h_dec, cell_dec, window, rest  # (8)
 
     def infer(self, x, noise):
         """Look at `x` and draw it: a Glimpse for every t = 1..T, the training half and the drawing half together.
@@ -217,14 +222,16 @@ class Draw:
         shapes = (len(x), self.config.pixels), (self.config.T, len(x), self.config.z_size)
         if (x.shape, noise.shape) != shapes:
             raise ValueError(f"x and noise have shapes {x.shape} and {noise.shape}, and should have {shapes}")
-        eye, posterior, pen = self._eye(x), self._maps("mu", "sigma"), self._pen()
+        look = [] if self.config.read_N is None else ["read"]
+        eye, posterior, pen = self._eye(x), self._maps("mu", "sigma"), self._pen(*look)
         c, h_enc, cell_enc, h_dec, cell_dec = self._start(len(x), "c", "h_enc", "cell_enc", "h_dec", "cell_dec")
+        windows = [self._affine(name, h_dec) for name in look]  # (21): where the first glimpse goes
         for noise_t in noise:
-            a, read_window = eye(c, h_dec, h_enc)  # (3), (4)
-            h_enc, cell_enc = lstm(a, cell_enc)  # (5)
+            (read_window,) = windows or [None]
+            h_enc, cell_enc = lstm(eye(c, read_window, h_dec, h_enc), cell_enc)  # (3), (4), (5)
             mu, log_sigma = posterior(h_enc)  # (1), (2)
             z = sample(mu, log_sigma, noise_t)  # (6)
-            c, h_dec, cell_dec, write_window = self._decode(z, c, h_dec, cell_dec, pen)  # (7), (8)
+            c, h_dec, cell_dec, write_window, windows = self._decode(z, c, h_dec, cell_dec, pen)  # (7), (8)
             yield Glimpse(c, write_window, z, mu, log_sigma, read_window)
 
     def generate(self, z):
@@ -235,7 +242,7 @@ class Draw:
         pen = self._pen()
         c, h_dec, cell_dec = self._start(z.shape[1], "c", "h_dec", "cell_dec")
         for z_t in z:
-            c, h_dec, cell_dec, write_window = self._decode(z_t, c, h_dec, cell_dec, pen)
+            c, h_dec, cell_dec, write_window, _ = self._decode(z_t, c, h_dec, cell_dec, pen)
             yield Glimpse(c, write_window, z_t)
 
     def nats(self, x, noise):

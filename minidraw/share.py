@@ -203,6 +203,7 @@ class Workers:
             self._lost()
 
     def _lost(self):
+        self._end()
         raise BadInput("a process that shares the batch ended unexpectedly, perhaps for lack of memory: --workers 1")
 
 
