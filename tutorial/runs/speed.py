@@ -71,8 +71,8 @@ class PlainEye(draw.Draw):
     """DRAW without the trick of (9.9): the whole [x, x_hat] is multiplied in every step."""
 
     def _whole_image(self, x):
-        def eye(c, h_dec, h_enc):
-            return self._affine("encoder", concat(Tensor(x), draw.error_image(x, c), h_dec, h_enc)), None
+        def eye(c, window, h_dec, h_enc):
+            return self._affine("encoder", concat(Tensor(x), draw.error_image(x, c), h_dec, h_enc))
 
         return eye
 
