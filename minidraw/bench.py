@@ -99,7 +99,9 @@ def _bench(preset, config, recipe, device, rounds):
         return times[1:]
 
     turns = [min(TURN, rounds - done) for done in range(0, rounds, TURN)]
-    times = np.concatenate([np.transpose([turn(trainer.advance, n), turn(products, n)]) for n in turns])
+    batch = trainer.batch(trainer.step + 1)
+    works = lambda: trainer.learn(*batch), products
+    times = np.concatenate([np.transpose([turn(work, n) for work in works]) for n in turns])
     low, (step, floor), high = np.percentile(times, (25, 50, 75), axis=0)
     spread = high - low
     return Timing(

@@ -134,26 +134,32 @@ class Trainer:
         return self._hands
 
     def advance(self):
-        """Do one step and return its Metrics. Raises Diverged, before anything changed, for NaN or infinity."""
+        """Do the next step and return its Metrics; the batch after it is made meanwhile. Raises Diverged."""
+        following = self.step + 2
+        return self.learn(*self.batch(self.step + 1), meanwhile=lambda: self.batch(following))
+
+    def learn(self, x, noise, meanwhile=lambda: None):
+        """One step on images x (batch, pixels) under noise (T, batch, Z), arrays like those of `batch`: its Metrics.
+
+        `meanwhile()` is done while a GPU, or the workers, work. Raises Diverged, before anything changed, for NaN or
+        infinity.
+        """
+        recipe, step = self.recipe, self.step + 1
         try:
-            return self._advance(*self.batch(self.step + 1))
-        except BaseException:  # Ctrl-C, in a notebook that may go on: with others then
+            with np.errstate(all="ignore"):
+                L_x, L_z, norm = self.hands.gradients(x, noise, meanwhile)
+                factor = clip_factor(norm, recipe.clip)
+            L_x, L_z, norm = to_host(array_module(norm).stack([L_x, L_z, norm])).tolist()  # the one look at a GPU
+            metrics = Metrics(step, L_x, L_z, recipe.learning_rate_at(step), norm)
+            if not math.isfinite(metrics.bound + metrics.gradient_norm):
+                raise Diverged(
+                    f"training diverged at step {step} (L_x {metrics.L_x:.4g}, L_z {metrics.L_z:.4g}, "
+                    f"gradient norm {metrics.gradient_norm:.4g}): try a smaller --learning-rate"
+                )
+            self.hands.update(metrics.learning_rate, factor)
+        except BaseException:  # Ctrl-C, too: in a notebook that may go on, with other hands then
             self._hands = None
             raise
-
-    def _advance(self, x, noise):
-        recipe, step = self.recipe, self.step + 1
-        with np.errstate(all="ignore"):
-            L_x, L_z, norm = self.hands.gradients(x, noise, meanwhile=lambda: self.batch(step + 1))
-            factor = clip_factor(norm, recipe.clip)
-        L_x, L_z, norm = to_host(array_module(norm).stack([L_x, L_z, norm])).tolist()  # the one look at a GPU
-        metrics = Metrics(step, L_x, L_z, recipe.learning_rate_at(step), norm)
-        if not math.isfinite(metrics.bound + metrics.gradient_norm):
-            raise Diverged(
-                f"training diverged at step {step} (L_x {metrics.L_x:.4g}, L_z {metrics.L_z:.4g}, "
-                f"gradient norm {metrics.gradient_norm:.4g}): try a smaller --learning-rate"
-            )
-        self.hands.update(metrics.learning_rate, factor)
         return metrics
 
     def __iter__(self):

@@ -29,7 +29,6 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from minidraw.adam import clip_factor
 from minidraw.bench import machine, matrix_products, peak_memory
 from minidraw.data import mnist
 from minidraw.draw import Draw
@@ -63,9 +62,7 @@ class Minidraw:
         return float(L_x + L_z), dict(zip(self.trainer.model.parameters, found, strict=True))
 
     def step(self, x, noise, learning_rate):
-        L_x, L_z, norm = self.trainer.hands.gradients(x, noise, meanwhile=lambda: None)
-        self.trainer.hands.update(learning_rate, clip_factor(norm, self.trainer.recipe.clip))
-        return float(L_x + L_z)
+        return self.trainer.learn(x, noise).bound
 
 
 class Contestant:
