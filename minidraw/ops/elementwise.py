@@ -21,15 +21,6 @@ def logistic(a):
     return xp.divide(1, y, y)
 
 
-@fuse
-def squash(a):
-    """tanh(a) = 2 sigmoid(2 a) - 1 of an array, (5.13): faster by way of NumPy's exp. Chapter 15."""
-    y = logistic(2 * a)
-    y *= 2
-    y -= 1
-    return y
-
-
 def sum_to(gradient, shape):
     """Undo broadcasting, (3.3): `gradient` summed over every axis that was stretched from `shape`."""
     if gradient.shape == shape:

@@ -2,7 +2,7 @@
 
 from minidraw.autodiff import primitive
 from minidraw.backend import array_module, fuse
-from minidraw.ops.elementwise import columns, logistic, squash
+from minidraw.ops.elementwise import columns, logistic
 
 
 @primitive
@@ -29,10 +29,11 @@ def lstm(a, cell):
 @fuse
 def _forward(a_i, a_f, a_o, a_g, cell):
     """h, the new memory, the four gates, and the tanh of the memory."""
-    i, f, o, g = logistic(a_i), logistic(a_f), logistic(a_o), squash(a_g)  # (5.2)
+    xp = array_module(cell)
+    i, f, o, g = logistic(a_i), logistic(a_f), logistic(a_o), xp.tanh(a_g)  # (5.2)
     cell_new = f * cell
     cell_new += i * g  # (5.3)
-    squashed = squash(cell_new)
+    squashed = xp.tanh(cell_new)
     return o * squashed, cell_new, i, f, o, g, squashed  # (5.4)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from minidraw import bench, data, draw
 from minidraw.autodiff import Node, Tensor, backward, primitive
 from minidraw.ops import affine, filterbank
-from minidraw.ops.elementwise import concat, squash
+from minidraw.ops.elementwise import concat
 from minidraw.presets import PRESETS
 from minidraw.share import gradients_of
 from minidraw.train import Recipe, Trainer, best_workers
@@ -94,18 +94,6 @@ def in_turn(works):
     return {name: round(float(np.median(t)), 1) for name, t in times.items()}
 
 
-def two_tanhs():
-    """Microseconds of tanh by NumPy's own, and by its exp, for the gates of a batch of `blog`."""
-    a = np.random.default_rng(0).standard_normal((100, 1024), np.float32)
-    works, times = {"np.tanh": np.tanh, "by np.exp": squash}, {"np.tanh": [], "by np.exp": []}
-    for _ in range(300):
-        for name, work in works.items():
-            start = time.perf_counter()
-            work(a)
-            times[name].append((time.perf_counter() - start) * 1e6)
-    return {name: round(float(np.median(t)), 1) for name, t in times.items()}
-
-
 def tape():
     """The nodes of a step of `blog` without Adam, and the microseconds that the tape itself takes for one."""
     config, _ = PRESETS["blog"]
@@ -174,7 +162,6 @@ def main():
         "without_attention_ms": half,
         "by_batch_ms": batches,
         "profile_ms": shares,
-        "tanh_us": two_tanhs(),
         "tape": tape(),
     }
     Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
