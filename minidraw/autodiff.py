@@ -128,7 +128,7 @@ def primitive(op):
         values = value if several else (value,)
         node = None
         if _recording:
-            origins = [(i.node or i, i.output, i.value.shape) if isinstance(i, Tensor) else None for i in inputs]
+            origins = [(i.source, i.output, i.value.shape) if isinstance(i, Tensor) else None for i in inputs]
             if any(origins):
                 node = Node(name, origins, backward, [(v.shape, v.dtype) for v in values])
         if not several:
@@ -171,7 +171,7 @@ def backward(loss, parameters, into=None):
                 raise ValueError(f"{node.name}: gradient of shape {gradient.shape} for an input of {shape}")
             sums = known.get(source)
             if sums is None:
-                if type(source) is Node:
+                if isinstance(source, Node):
                     heapq.heappush(newest_first, (-source.created, source))
                     sums = known[source] = [None] * len(source.outputs)
                 elif source in wanted:
@@ -189,7 +189,7 @@ def backward(loss, parameters, into=None):
         gradients = node.backward(
             *[_dense(g) if g is not None else xp.zeros(*like) for g, like in zip(sums, node.outputs, strict=True)]
         )
-        if type(gradients) is not tuple:
+        if not isinstance(gradients, tuple):
             gradients = (gradients,)
         if len(gradients) != len(node.inputs):
             raise ValueError(f"{node.name}: backward gave {len(gradients)} gradients for {len(node.inputs)} inputs")

@@ -73,9 +73,7 @@ def _parser():
         sub.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="NumPy or CuPy (default: cpu)")
 
     def workers(sub):
-        note = (
-            "processes that share a batch on a CPU (default: one a core, of 25 images at least; 1 with --no-attention)"
-        )
+        note = "processes that share a batch on a CPU (default: one a core, of 25 images at least)"
         sub.add_argument("--workers", type=positive, metavar="N", help=note)
 
     def own_images(sub, default):

@@ -137,7 +137,7 @@ class Draw:
 
     def _maps(self, *names):
         """A function x -> (the affine map of each name), all of them one product: for inputs that have several maps."""
-        if len(names) == 1:
+        if len(names) == 1:  # whose weight need not be copied
             return lambda x: (self._affine(*names, x),)
         W, b = (concat(*(self.parameters[f"{name}/{kind}"] for name in names)) for kind in "wb")
         widths = [self.config.shapes[f"{name}/b"][0] for name in names]

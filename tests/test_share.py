@@ -32,7 +32,7 @@ def trainer(images, config=CONFIG, **changes):
 
 @pytest.mark.parametrize("config", [CONFIG, replace(CONFIG, read_N=None, write_N=None)])
 def test_shared_steps_are_those_of_the_whole_batch(images, config):
-    """Three processes, of 4, 3 and 3 images, against one."""
+    """Three processes, of 3, 3 and 4 images, against one."""
     alone, shared = trainer(images, config, workers=1), trainer(images, config, workers=3)
     for _ in range(2):
         want, got = alone.advance(), shared.advance()
@@ -128,6 +128,13 @@ def test_a_lost_process_is_one_clear_line(images, gone):
         one.advance()
     for name, array in one.model.arrays().items():
         np.testing.assert_array_equal(array, before[name])
+
+
+def test_the_processes_do_not_take_a_folder_of_the_same_name_for_the_library(images, tmp_path, monkeypatch):
+    (tmp_path / "minidraw").mkdir()
+    (tmp_path / "minidraw" / "__init__.py").write_text("raise ImportError('not this one')")
+    monkeypatch.chdir(tmp_path)
+    assert trainer(images).advance().step == 1
 
 
 def test_the_number_of_workers_that_serves_best(monkeypatch):

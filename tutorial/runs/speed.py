@@ -124,8 +124,10 @@ def main():
     one = Recipe(**(vars(recipe) | {"workers": 1}))
     workers = best_workers(recipe.batch_size)
 
-    def trainer(config=config, recipe=one, Model=draw.Draw):
-        return Trainer(Model.initial(config), images, recipe)
+    def step_of(config=config, recipe=one, Model=draw.Draw):
+        trainer = Trainer(Model.initial(config), images, recipe)
+        batch = trainer.batch(1)
+        return lambda: trainer.learn(*batch)
 
     plain = {"affine": plain_affine, "filterbank": plain_filterbank}
     stages = {"as the chapters write it": plain}
@@ -135,22 +137,22 @@ def main():
     ]:
         plain = plain | change
         stages[label] = plain
-    step = trainer().advance
+    step = step_of()
     works = {label: (patches, step) for label, patches in stages.items()}
-    works[f"{workers} processes share the work"] = {}, trainer(recipe=replace(one, workers=workers)).advance
+    works[f"{workers} processes share the work"] = {}, step_of(recipe=replace(one, workers=workers))
     works["its matrix products alone"] = {}, bench.matrix_products(config, recipe.batch_size)
     savings = in_turn(works)
 
     whole = replace(config, read_N=None, write_N=None)
     half = in_turn(
         {
-            "[x, x_hat] in every step": ({}, trainer(whole, Model=PlainEye).advance),
-            "the constant half once": ({}, trainer(whole).advance),
+            "[x, x_hat] in every step": ({}, step_of(whole, Model=PlainEye)),
+            "the constant half once": ({}, step_of(whole)),
         }
     )
     batches = {}
     for batch_size in (10, 25, 50, 100, 200, 400):
-        batches[str(batch_size)] = ({}, trainer(recipe=replace(one, batch_size=batch_size)).advance)
+        batches[str(batch_size)] = ({}, step_of(recipe=replace(one, batch_size=batch_size)))
     batches = in_turn(batches)
     shares = {op: [round(t, 1) for t in both] for op, both in bench.profile(config, one).items()}
     result = {
