@@ -9,15 +9,30 @@ Pictures are in `minidraw.plots`, which is imported on its own: matplotlib takes
 """
 
 from minidraw import checkpoint as _checkpoint
-from minidraw.data import mnist
-from minidraw.draw import Config, Draw
-from minidraw.evaluate import evaluate
-from minidraw.train import Recipe, Trainer
+from minidraw.config import Config
+from minidraw.draw import Draw
+from minidraw.errors import BadInput, Diverged, MinidrawError, WorkerLost
+from minidraw.evaluation import evaluate
+from minidraw.images import load_images, mnist
+from minidraw.training import Recipe, Trainer
 
-__version__ = "0.1.0"
-__all__ = ["Config", "Draw", "Recipe", "Trainer", "evaluate", "load", "mnist"]
+__version__ = "0.2.0"
+__all__ = [
+    "BadInput",
+    "Config",
+    "Diverged",
+    "Draw",
+    "MinidrawError",
+    "Recipe",
+    "Trainer",
+    "WorkerLost",
+    "evaluate",
+    "load",
+    "load_images",
+    "mnist",
+]
 
 
 def load(run=None):
-    """The model (Draw) of a run folder, or the bundled one. Raises errors.BadInput, a ValueError."""
+    """The model (Draw) of a run folder, or the bundled one. Raises BadInput."""
     return _checkpoint.load_run(run).model

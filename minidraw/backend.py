@@ -27,15 +27,15 @@ def library(device):
     if device == "cpu":
         return np
     if device != "gpu":
-        raise BadInput(f"device {device!r} is unknown: choose cpu or gpu")
+        raise BadInput(f"device {device!r} is unknown: choose cpu or gpu", "device")
     try:
         import cupy
     except ImportError:
-        raise BadInput("a GPU needs CuPy: install minidraw[cuda12] or minidraw[cuda13], or use --device cpu") from None
+        raise BadInput("a GPU needs CuPy: install the extra cuda12 or cuda13, or use the cpu", "device") from None
     try:
         cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise BadInput(f"no usable GPU here ({error}): use --device cpu") from None
+        raise BadInput(f"no usable GPU here ({error}): use the cpu", "device") from None
     return cupy
 
 

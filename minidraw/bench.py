@@ -1,29 +1,28 @@
 """How long a training step takes, beside the matrix products it cannot do without, and where it goes. Chapter 15."""
 
-import cProfile
+import json
 import platform
-import pstats
 import re
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from minidraw import data, ops
-from minidraw.adam import Adam, global_norm
-from minidraw.autodiff import Outer
+from minidraw.autodiff import intercept
 from minidraw.backend import library, wait_for
+from minidraw.config import Config
 from minidraw.draw import Draw
-from minidraw.ops import elementwise
-from minidraw.share import cores
-from minidraw.train import Trainer
+from minidraw.errors import WorkerLost
+from minidraw.images import mnist
+from minidraw.training import Recipe, Trainer
+from minidraw.workers import cores, start_python
 
 WARM_UP = 3  # steps before the clock runs
 TURN = 5  # steps, and then as many times the products
+FORWARD, BACKWARD = 0, 1
 
 
 class Timing(NamedTuple):
@@ -71,17 +70,31 @@ def matrix_products(config, batch_size, xp=np):
 def bench(preset, config, recipe, device="cpu", rounds=40):
     """The Timing of a configuration on MNIST: step and products in turn, so that a busy machine slows both.
 
-    In a process of its own, so that the memory is this configuration's alone.
+    In a process of its own, so that the memory is this configuration's alone. Raises WorkerLost where that ends.
     """
-    with ProcessPoolExecutor(1, get_context("spawn")) as alone:
-        return alone.submit(_bench, preset, config, recipe, device, rounds).result()
+    process = start_python("from minidraw.bench import _answer; _answer()", {})
+    try:
+        question = [preset, asdict(config), asdict(recipe), device, rounds]
+        answer, _ = process.communicate(json.dumps(question))
+    except BaseException:  # Ctrl-C, too; its workers end with it
+        process.kill()
+        process.wait()
+        raise
+    if process.returncode:
+        raise WorkerLost("the process that was timed ended unexpectedly, perhaps for lack of memory")
+    return Timing(*json.loads(answer.splitlines()[-1]))
+
+
+def _answer():
+    preset, config, recipe, device, rounds = json.loads(sys.stdin.read())
+    print(json.dumps(_bench(preset, Config(**config), Recipe(**recipe), device, rounds)))
 
 
 def _bench(preset, config, recipe, device, rounds):
     xp = library(device)
-    trainer = Trainer(Draw.initial(config, recipe.seed, xp=xp), data.mnist(), recipe)
+    trainer = Trainer(Draw.initial(config, recipe.seed, xp=xp), mnist(), recipe)
     for _ in range(WARM_UP):
-        trainer.advance()
+        next(trainer)
     memory = peak_memory(trainer)
     products = matrix_products(config, recipe.batch_size, xp)
     products()
@@ -99,8 +112,8 @@ def _bench(preset, config, recipe, device, rounds):
         return times[1:]
 
     turns = [min(TURN, rounds - done) for done in range(0, rounds, TURN)]
-    batch = trainer.batch(trainer.step + 1)
-    works = lambda: trainer.learn(*batch), products
+    batch = trainer.batch(trainer.steps_done + 1)
+    works = lambda: trainer.train_step(*batch), products
     times = np.concatenate([np.transpose([turn(work, n) for work in works]) for n in turns])
     low, (step, floor), high = np.percentile(times, (25, 50, 75), axis=0)
     spread = high - low
@@ -133,36 +146,43 @@ def peak_memory(trainer):
     """
     if not sys.platform.startswith("linux"):
         return None
-    status = [Path(f"/proc/{pid}/status").read_text() for pid in ("self", *trainer.hands.pids)]
+    status = [Path(f"/proc/{pid}/status").read_text() for pid in ("self", *trainer.executor.pids)]
     return sum(int(re.search(r"VmHWM:\s+(\d+) kB", text)[1]) for text in status) / 1024
 
 
 def profile(config, recipe, rounds=20):
     """Where a step goes, in one process on NumPy: milliseconds of (forward, backward) by name, the longest first.
 
-    Every op that the model calls, the products that make the weights' gradients, Adam with the clip, and the rest:
-    the tape, the batch, and what Python and the profiler themselves take.
+    Every op that the model calls, and the rest: the weights' gradients, the tape, the clip and Adam, the batch.
     """
-    trainer = Trainer(Draw.initial(config, recipe.seed), data.mnist(), recipe)
+    trainer = Trainer(Draw.initial(config, recipe.seed), mnist(), replace(recipe, workers=1))
     for _ in range(WARM_UP):
-        trainer.advance()
-    profiler = cProfile.Profile()
-    profiler.enable()
-    for _ in range(rounds):
-        trainer.advance()
-    profiler.disable()
-    stats = pstats.Stats(profiler)
-    milliseconds = {key[:2]: row[3] / rounds * 1e3 for key, row in stats.stats.items()}  # (file, line) -> cumulative
+        next(trainer)
+    spent = {}  # name -> [seconds forward, seconds backward]
 
-    def spent(code):
-        return milliseconds.get((code.co_filename, code.co_firstlineno), 0.0)
+    def timed(function, name, direction):
+        row = spent.setdefault(name, [0.0, 0.0])
 
-    rows = {}
-    for op in {op for room in (ops, elementwise) for op in vars(room).values() if hasattr(op, "maths")}:
-        code = op.maths.__code__
-        (backward,) = (const for const in code.co_consts if getattr(const, "co_name", None) == "backward")
-        rows[op.__name__] = (spent(code), spent(backward))
-    rows["weights' gradients"] = (0.0, spent(Outer.dense.__code__))
-    rows["Adam and clip"] = (0.0, spent(Adam.step.__code__) + spent(global_norm.__code__))
-    rows["tape, batch, the rest"] = (stats.total_tt / rounds * 1e3 - sum(map(sum, rows.values())), 0.0)
-    return dict(sorted((row for row in rows.items() if sum(row[1]) > 0), key=lambda row: -sum(row[1])))
+        def run(*args, **settings):
+            start = time.perf_counter()
+            result = function(*args, **settings)
+            row[direction] += time.perf_counter() - start
+            return result
+
+        return run
+
+    def watched(op):
+        def run(*inputs, **settings):
+            value, backward = timed(op, op.__name__, FORWARD)(*inputs, **settings)
+            return value, timed(backward, op.__name__, BACKWARD)
+
+        return run
+
+    start = time.perf_counter()
+    with intercept(watched):
+        for _ in range(rounds):
+            next(trainer)
+    whole = time.perf_counter() - start
+    spent["gradients of weights, tape, Adam, the rest"] = [whole - sum(map(sum, spent.values())), 0.0]
+    rows = {name: (forward / rounds * 1e3, backward / rounds * 1e3) for name, (forward, backward) in spent.items()}
+    return dict(sorted(rows.items(), key=lambda row: -sum(row[1])))

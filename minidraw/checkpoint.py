@@ -1,8 +1,6 @@
 """A run in one `.npz`: configuration, parameters, recipe, Adam's state. Written atomically, read without unpickling."""
 
-import contextlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -10,12 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from minidraw.backend import to_host
-from minidraw.data import read_arrays
-from minidraw.draw import Config, Draw
-from minidraw.errors import BadInput
-from minidraw.train import Recipe
+from minidraw.config import Config
+from minidraw.draw import Draw
+from minidraw.errors import BadInput, Diverged
+from minidraw.files import read_arrays, write_atomically
+from minidraw.training import Recipe
 
-FORMAT = "minidraw 1"
+FORMAT, OLDER = "minidraw 2", "minidraw 1"
+MOST_STEPS = 10**9
 BUNDLED = files("minidraw") / "bundled" / "model.npz"
 
 
@@ -30,29 +30,18 @@ class Checkpoint:
     adam: dict | None = None  # {"m": {NAME: array}, "v": {NAME: array}}
 
 
-def write_atomically(path, write):
-    """Call `write(file)` on a file beside `path`, then rename it to `path`: all or nothing, even after kill -9."""
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with open(partial, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise
-
-
 def save(path, trainer, about):
-    """Write the whole state of `trainer` (train.Trainer), and `about`, a dict of plain values."""
+    """Write the whole state of `trainer` (training.Trainer), and `about`, a dict of plain values.
+
+    Raises Diverged where it is not finite: what was saved before is worth more.
+    """
     header = {"config": asdict(trainer.model.config), "recipe": asdict(trainer.recipe), "about": about}
     arrays = {f"parameters/{name}": to_host(value) for name, value in trainer.model.arrays().items()}
     for name, m, v in zip(trainer.model.parameters, trainer.adam.m, trainer.adam.v, strict=True):
         arrays |= {f"m/{name}": to_host(m), f"v/{name}": to_host(v)}
-    arrays |= {"format": FORMAT, "header": json.dumps(header), "step": np.int64(trainer.step)}
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise Diverged(f"training diverged at step {trainer.steps_done}: try a smaller learning rate", "learning_rate")
+    arrays |= {"format": FORMAT, "header": json.dumps(header), "step": np.int64(trainer.steps_done)}
     write_atomically(path, lambda file: np.savez(file, **arrays))
 
 
@@ -72,16 +61,20 @@ def load(path, xp=np):
     if not Path(path).exists():
         raise BadInput(f"{path}: no such file; a run is a folder that minidraw train made, such as runs/quick-1")
     arrays = read_arrays(path, "a minidraw checkpoint")
-    if str(arrays.get("format")) != FORMAT:
+    if str(arrays.get("format")) not in (FORMAT, OLDER):
         raise BadInput(f"{path}: not a minidraw checkpoint of this version ({FORMAT})")
     try:
         header = json.loads(str(arrays["header"]))
+        if str(arrays["format"]) == OLDER:
+            header = _converted(header)
         config = Config(**header["config"])
         recipe = None if header["recipe"] is None else Recipe(**header["recipe"])
         about, step = dict(header["about"]), int(arrays["step"])
-        if step < 0:
+        if not 0 <= step <= MOST_STEPS:
             raise ValueError(f"step is {step}")
-    except (KeyError, TypeError, ValueError) as error:
+        if not isinstance(about.get("data"), str | None):
+            raise ValueError(f"data is {about['data']!r}")
+    except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise BadInput(f"{path}: a damaged header, or one from another version ({error})") from None
 
     def taken(kind):
@@ -99,6 +92,13 @@ def load(path, xp=np):
     model = Draw(config, taken("parameters"))
     adam = None if recipe is None else {"m": taken("m"), "v": taken("v")}
     return Checkpoint(model, about, recipe, step, adam)
+
+
+def _converted(header):
+    """The header of a file of the format before this one, as this one has it."""
+    config = dict(header["config"])
+    config["channels"] = config.pop("planes")
+    return header | {"config": config}
 
 
 def load_run(folder=None, xp=np):

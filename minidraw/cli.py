@@ -5,22 +5,25 @@ import contextlib
 import json
 import os
 import platform
+import shutil
 import signal
 import sys
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 import minidraw
-from minidraw import checkpoint, data
+from minidraw import checkpoint, images
 from minidraw.backend import library
-from minidraw.errors import BadInput
-from minidraw.evaluate import evaluate
+from minidraw.errors import BadInput, MinidrawError
+from minidraw.evaluation import evaluate
+from minidraw.files import write_atomically
 from minidraw.presets import PRESETS
 from minidraw.runs import Run, images_of, new_folder
-from minidraw.share import cores
-from minidraw.train import best_workers
+from minidraw.training import best_workers
+from minidraw.workers import cores
 
 
 def _number(kind, low, high, what):
@@ -42,6 +45,8 @@ def _path(text):
     return text
 
 
+BUSY = 0.25  # the range between the quartiles over the median from which a time says little
+
 positive = _number(int, 1, 10**9, "a whole number from 1 to a billion")
 natural = _number(int, 0, 2**63, "a whole number from 0 to 2^63")
 positive_real = _number(float, sys.float_info.min, sys.float_info.max, "a positive number")
@@ -52,7 +57,8 @@ def _parser():
         prog="minidraw", description="DRAW, the network that draws, from scratch.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"minidraw {minidraw.__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    parser.set_defaults(run=_help, parser=parser)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     def command(name, run, summary, description=None):
         description = description or summary[0].upper() + summary[1:] + "."
@@ -155,7 +161,8 @@ def _parser():
     what.add_argument("--json", action="store_true", help="print a list of JSON objects, one for each row")
     what.add_argument("--profile", action="store_true", help="where the time goes, by op, in one process on the CPU")
 
-    command("gradcheck", _gradcheck, "check every hand-derived gradient against differences and the complex step")
+    sub = command("gradcheck", _gradcheck, "check every hand-derived gradient against differences and the complex step")
+    sub.add_argument("--verbose", action="store_true", help="a line for every gradient, not for every op")
 
     sub = command("params", _params, "names and shapes of a model's parameters")
     saved_run(sub)
@@ -174,6 +181,17 @@ def _parser():
     return parser
 
 
+def _help(args, parser):
+    parser.print_help()
+    return 0
+
+
+def _say(text):
+    """Print a line, broken at words where it is wider than the terminal."""
+    width = max(40, shutil.get_terminal_size().columns)
+    print(textwrap.fill(text, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False))
+
+
 def _train(args, parser):
     xp = library(args.device)
     if args.resume is not None:
@@ -185,17 +203,21 @@ def _train(args, parser):
     else:
         run = _new_run(args, xp)
     trainer = run.trainer
-    if trainer.step >= trainer.recipe.steps:
-        print(f"{run.folder} has done all of its {trainer.step} steps; --steps N goes on to step N")
+    if trainer.steps_done >= trainer.recipe.steps:
+        list(run.train())  # its pictures, once more
+        _say(f"{run.folder} has done all of its {trainer.steps_done} steps; --steps N goes on to step N")
         return 0
-    print(f"training {trainer.model.config.number_of_parameters:,} parameters in {run.folder}")
-    stopped = _run_to_the_end(run)
-    if stopped:
-        print(f"stopped after {trainer.step} steps and saved; go on with: minidraw train --resume {run.folder}")
-        return 130
-    print(f"{run.folder / 'samples.png'}: digits from the prior; the longer the training, the more handwritten")
-    print(f"{run.folder / 'loss.png'}: the bound falls, L_z rises as the latents are put to use")
-    print(f"next: minidraw sample {run.folder}, minidraw reconstruct {run.folder}, minidraw evaluate {run.folder}")
+    _say(f"training {trainer.model.config.number_of_parameters:,} parameters in {run.folder}")
+    stopped_by = _run_to_the_end(run)
+    if stopped_by is not None:
+        print(f"stopped after {trainer.steps_done} steps and saved; go on with:")
+        print(f"minidraw train --resume {run.folder}")
+        return 128 + stopped_by  # as a shell counts: 130 for Ctrl-C
+    _say(f"{run.folder / 'samples.png'}: digits from the prior; the longer the training, the more handwritten")
+    _say(f"{run.folder / 'loss.png'}: the bound falls, L_z rises as the latents are put to use")
+    print(f"next: minidraw sample {run.folder}")
+    print(f"      minidraw reconstruct {run.folder}")
+    print(f"      minidraw evaluate {run.folder}")
     return 0
 
 
@@ -212,7 +234,7 @@ def _workers(args, recipe):
     """How many processes share a batch: as asked, or as many as serve best."""
     if args.device == "gpu":
         if args.workers is not None:
-            raise BadInput("--workers share a batch on the CPU: leave it out with --device gpu")
+            raise BadInput("workers share a batch on the CPU: there are none with --device gpu", "workers")
         return 1
     return args.workers or best_workers(recipe.batch_size)
 
@@ -224,59 +246,77 @@ def _new_run(args, xp):
     chosen = {key: getattr(args, key) for key in ("batch_size", "learning_rate", "seed")}
     recipe = replace(recipe, binary=not args.keep_grey, **{k: v for k, v in chosen.items() if v is not None})
     recipe = replace(recipe, workers=_workers(args, recipe))
-    images = data.mnist() if args.data is None else data.load(args.data, recipe.binary)
-    config = replace(config, A=images.A, B=images.B, planes=images.planes)
+    trained_on = images.mnist() if args.data is None else images.load_images(args.data, recipe.binary)
+    config = replace(config, A=trained_on.A, B=trained_on.B, channels=trained_on.channels)
     folder = args.out or new_folder(f"runs/{name}{'-no-attention' * args.no_attention}")
-    return Run.new(folder, config, recipe, images, args.data, xp)
+    return Run.new(folder, config, recipe, trained_on, args.data, xp)
+
+
+class _Patient:
+    """A stream for the progress bar that takes it calmly when nothing can be written: training goes on."""
+
+    encoding = getattr(sys.stderr, "encoding", None) or "ascii"
+
+    def write(self, text):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # full, closed, or not there at all
+            sys.stderr.write(text)
+
+    def flush(self):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stderr.flush()
 
 
 def _run_to_the_end(run):
-    """Train under a progress bar; True if Ctrl-C stopped it, which happens between two steps, and saved."""
+    """Train under a progress bar; the signal that stopped it between two steps, after all was saved, or None.
+
+    Ctrl-C (SIGINT), a shutdown (SIGTERM) and a terminal that closes (SIGHUP) are alike.
+    """
     from tqdm import tqdm
 
-    stop = False
+    stop = None
 
-    def ask_to_stop(*_):
+    def ask_to_stop(number, _):
         nonlocal stop
-        stop = True
+        stop = number
 
-    before = signal.signal(signal.SIGINT, ask_to_stop)
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, ask_to_stop) for number in numbers}
     recent = None
-    total, done = run.trainer.recipe.steps, run.trainer.step
+    total, done = run.trainer.recipe.steps, run.trainer.steps_done
+    look = "{percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt}, {remaining} left{postfix}"
     try:
         with (
-            tqdm(total=total, initial=done, unit="step", dynamic_ncols=True, smoothing=0.1) as bar,
+            tqdm(total=total, initial=done, bar_format=look, smoothing=0.1, file=_Patient()) as bar,
             contextlib.closing(run.train()) as steps,
         ):
             for metrics in steps:
                 now = np.array([metrics.L_x, metrics.L_z])
                 recent = now if recent is None else 0.98 * recent + 0.02 * now
-                bar.set_postfix_str(
-                    f"L_x {recent[0]:.1f} L_z {recent[1]:.1f} bound {recent.sum():.1f} nats", refresh=False
-                )
+                bar.set_postfix_str(f"{recent.sum():.1f} = {recent[0]:.1f} + {recent[1]:.1f} nats", refresh=False)
                 bar.update()
-                if stop:
-                    break
-        if stop:
-            run.save()
+                if stop is not None and metrics.step < total:
+                    run.save()
+                    return stop
     finally:
-        signal.signal(signal.SIGINT, before)
-    return stop and run.trainer.step < total
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return None
 
 
 def _test_images(args, saved):
     """The test images that go with a checkpoint, or the held-out ones of --data; of the model's size."""
     if args.keep_grey and args.data is None:
-        raise BadInput("--keep-grey goes with --data")
+        raise BadInput("--keep-grey goes with --data: the bundled images are binary")
     if args.data is not None:
-        images = data.load(args.data, not args.keep_grey)
+        found = images.load_images(args.data, not args.keep_grey)
     else:
-        images = images_of(saved.about, saved.recipe is None or saved.recipe.binary)
-    if images.size != saved.model.config.size:
+        found = images_of(saved.about, saved.recipe is None or saved.recipe.binary)
+    if found.shape != saved.model.config.image_shape:
         raise BadInput(
-            f"the images are of (height, width, planes) {images.size}, but the model draws {saved.model.config.size}"
+            f"the images are of (height, width, channels) {found.shape}, but the model draws "
+            f"{saved.model.config.image_shape}"
         )
-    return images.test
+    return found.test
 
 
 def _pictures(out, kind, pictures):
@@ -284,14 +324,14 @@ def _pictures(out, kind, pictures):
     folder = Path(out) if out else new_folder(f"pictures/{kind}")
     for name, _, _ in pictures:
         if (folder / name).exists():
-            raise BadInput(f"{folder / name} exists already: choose another --out")
+            raise BadInput(f"{folder / name} exists already: choose another folder", "out")
     folder.mkdir(parents=True, exist_ok=True)
     for name, make, look in pictures:
         if name.endswith(".gif"):
             make().save(folder / name, writer="pillow", fps=5)
         else:
             make().savefig(folder / name)
-        print(f"{folder / name}: {look}")
+        _say(f"{folder / name}: {look}")
 
 
 def _first(windows, count):
@@ -363,11 +403,11 @@ def _reconstruct(args, parser):
         ),
     ]
     if drawing.read_windows is not None:
-        images = np.repeat(originals[None, :6], config.T, axis=0)
+        seen = np.repeat(originals[None, :6], config.T, axis=0)
         pictures.append(
             (
                 "reading.png",
-                lambda: plots.steps(images, drawing.read_windows[:, :6], config.read_N, plots.READ, "Where it looks"),
+                lambda: plots.steps(seen, drawing.read_windows[:, :6], config.read_N, plots.READ, "Where it looks"),
                 "the image and the read window at every step",
             )
         )
@@ -379,10 +419,9 @@ def _evaluate(args, parser):
     from tqdm import tqdm
 
     saved = checkpoint.load_run(args.folder, library(args.device))
-    images = _test_images(args, saved)
     result = evaluate(
         saved.model,
-        images,
+        _test_images(args, saved),
         args.samples,
         progress=lambda batches: tqdm(batches, unit="batch", leave=False, disable=None),
     )
@@ -393,7 +432,7 @@ def _evaluate(args, parser):
     print(f"bound            {result.bound:8.2f} +- {_error(result.standard_error)}   (an upper bound on -log p(x))")
     print(f"  L_x            {result.L_x:8.2f}")
     print(f"  L_z            {result.L_z:8.2f}")
-    print("  L_z by step    " + " ".join(f"{nats:.2f}" for nats in result.L_z_by_step))
+    _say("  L_z by step    " + " ".join(f"{nats:.2f}" for nats in result.L_z_by_step))
     if result.importance_weighted is not None:
         error = _error(result.importance_weighted_standard_error)
         print(f"importance-weighted {result.importance_weighted:5.2f} +- {error}   (tighter, with K = {args.samples})")
@@ -415,29 +454,33 @@ def _bench(args, parser):
         args.preset = args.preset or "blog"
         chosen = [_preset(args)]
     library(args.device)  # is there a GPU?
-    rows, machine = [], f"NumPy {np.__version__}, Python {platform.python_version()}, {cores()} cores"
-    if not args.json:
-        average = "means" if args.profile else "medians, and quartile ranges,"
-        print(f"float32, batch {chosen[0][2].batch_size}, {machine}; {average} of {args.rounds} steps")
+    machine = f"NumPy {np.__version__}, Python {platform.python_version()}, {cores()} cores"
     if args.profile:
+        _say(f"float32, batch {chosen[0][2].batch_size}, {machine}; means of {args.rounds} steps in one process")
         for name, config, recipe in chosen:
             _print_profile(_title(name, config.read_N is not None), profile(config, recipe, args.rounds))
         return 0
+    workers = _workers(args, chosen[0][2])
     if not args.json:
-        print(f"{'':20} {'step':>14}  {'its products':>14}  ratio  images/s  peak memory")
+        where = f"{machine}; {args.device}, {workers} worker{'s' * (workers > 1)}"
+        medians = f"medians, and ranges between the quartiles, of {args.rounds} steps"
+        _say(f"float32, batch {chosen[0][2].batch_size}, {where}; {medians}")
+        print(f"{'':20} {'step':>14} {'its products':>16} ratio images/s   peak memory")
+    rows = []
     for name, config, recipe in chosen:
-        recipe = replace(recipe, workers=_workers(args, recipe))
-        row = bench(name, config, recipe, args.device, args.rounds)
-        rows.append(row._asdict())
+        row = bench(name, config, replace(recipe, workers=_workers(args, recipe)), args.device, args.rounds)
+        rows.append(row)
         if not args.json:
             memory = "unknown" if row.peak_mib is None else f"{row.peak_mib:.0f} MiB"
             print(
-                f"{_title(name, row.attention):20} {row.step_ms:6.1f} ms ({row.step_spread_ms:4.1f}) "
-                f"{row.floor_ms:6.1f} ms ({row.floor_spread_ms:4.1f})  {row.ratio:5.2f}  {row.images_per_second:8.0f}  "
-                f"{memory}  ({row.device}, {row.workers} worker{'s' * (row.workers > 1)})"
+                f"{_title(name, row.attention):20} {row.step_ms:7.1f} ({row.step_spread_ms:.1f}) ms"
+                f"{row.floor_ms:8.1f} ({row.floor_spread_ms:.1f}) ms {row.ratio:5.2f} {row.images_per_second:8.0f} "
+                f"{memory:>13}"
             )
     if args.json:
-        print(json.dumps(rows))
+        print(json.dumps([row._asdict() for row in rows]))
+    if any(row.step_spread_ms > BUSY * row.step_ms or row.floor_spread_ms > BUSY * row.floor_ms for row in rows):
+        _print_error("bench: half of the times differ by more than a quarter: something else kept this machine busy")
     return 0
 
 
@@ -447,22 +490,28 @@ def _title(preset, attention):
 
 def _print_profile(title, rows):
     total = sum(map(sum, rows.values()))
-    print(f"\n{title:24} forward  backward  share of {total:.1f} ms (as the profiler slows it)")
+    print(f"\n{title:44} forward  backward  share of {total:.1f} ms")
     for name, (forward, backward) in rows.items():
-        print(f"{name:24} {forward:7.2f}  {backward:8.2f}  {(forward + backward) / total:5.0%}")
+        print(f"{name:44} {forward:7.2f}  {backward:8.2f}  {(forward + backward) / total:5.0%}")
 
 
 def _gradcheck(args, parser):
-    from minidraw import checks
-    from minidraw.gradcheck import COMPLEX_STEP_LIMIT, DIFFERENCES_LIMIT
+    from minidraw import gradcheck, gradcheck_cases
 
-    print(f"{'op':30} {'input':15} {'differences':>12} {'complex step':>13}   worst relative errors")
+    print(f"{'worst relative errors':48} {'differences':>12} {'complex step':>13}")
     failed = count = 0
-    for row in checks.run(checks.op_cases() + checks.model_cases()):
-        verdict = "" if row.passed else "   FAILED"
-        print(f"{row.op:30} {row.input:15} {row.differences:12.1e} {row.complex_step:13.1e}{verdict}")
-        failed, count = failed + (not row.passed), count + 1
-    limits = f"limits {DIFFERENCES_LIMIT:.0e} and {COMPLEX_STEP_LIMIT:.0e}"
+    for case in gradcheck_cases.op_cases() + gradcheck_cases.model_cases():
+        rows = case.run()
+        failed, count = failed + sum(not row.passed for row in rows), count + len(rows)
+        worst = [max(getattr(row, witness) for row in rows) for witness in ("differences", "complex_step")]
+        if args.verbose or not all(row.passed for row in rows):
+            for row in rows:
+                verdict = "" if row.passed else " FAILED"
+                label = f"{case.label}: {row.input}"
+                print(f"{label:48} {row.differences:12.1e} {row.complex_step:13.1e}{verdict}")
+        else:
+            print(f"{case.label:48} {worst[0]:12.1e} {worst[1]:13.1e}")
+    limits = f"limits {gradcheck.DIFFERENCES_LIMIT:.0e} and {gradcheck.COMPLEX_STEP_LIMIT:.0e}"
     print(f"{count - failed} of {count} gradients agree with both witnesses ({limits})")
     return 1 if failed else 0
 
@@ -482,10 +531,10 @@ def _params(args, parser):
 
 def _build(args, parser):
     if Path(args.out).exists():
-        raise BadInput(f"{args.out} exists already: choose another --out")
-    arrays = data.build_mnist(args.folder)
-    checkpoint.write_atomically(args.out, lambda file: np.savez_compressed(file, **arrays))
-    with np.load(data.BUNDLED, allow_pickle=False) as bundled:
+        raise BadInput(f"{args.out} exists already: choose another file", "out")
+    arrays = images.build_mnist(args.folder)
+    write_atomically(args.out, lambda file: np.savez_compressed(file, **arrays))
+    with np.load(images.BUNDLED, allow_pickle=False) as bundled:
         same = sorted(bundled.files) == sorted(arrays) and all(
             np.array_equal(arrays[name], bundled[name]) for name in arrays
         )
@@ -495,24 +544,44 @@ def _build(args, parser):
 
 def main(argv=None):
     """Run one command; returns the exit status."""
+    os.environ["MPLBACKEND"] = "agg"  # no command opens a window, whatever the surroundings ask for
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a path that the terminal cannot spell is no reason to stop
             stream.reconfigure(errors="backslashreplace")
     try:
         args = _parser().parse_args(argv)
         status = args.run(args, args.parser)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return status
-    except BadInput as error:
-        message = str(error)
-    except BrokenPipeError:  # nobody reads on; what is left in the buffer has nowhere to go
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except MinidrawError as error:
+        flags = ", ".join("--" + name.replace("_", "-") for name in error.arguments)
+        status, message = 1, f"{error} ({flags})" if flags else str(error)
+    except BrokenPipeError:  # nobody reads on
+        status, message = 1, ""
     except MemoryError:
-        message = "not enough memory: ask for fewer (--count, --batch-size, --samples) or smaller images"
+        status, message = 1, "not enough memory: ask for fewer (--count, --batch-size, --samples) or smaller images"
     except OSError as error:
-        message = f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")
+        status, message = 1, f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")
     except KeyboardInterrupt:
-        return 130
-    print(f"minidraw: {message}", file=sys.stderr)
-    return 1
+        status, message = 130, "interrupted"
+    if message:
+        _print_error(f"minidraw: {message}")
+    _give_up_output()
+    return status
+
+
+def _print_error(message):
+    """One line on standard error, where there is one."""
+    with contextlib.suppress(OSError, ValueError):
+        if sys.stderr is not None:
+            print(message.replace("\n", "\\n"), file=sys.stderr, flush=True)
+
+
+def _give_up_output():
+    """Drop what standard output cannot take: else Python would complain of it once more as it ends."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

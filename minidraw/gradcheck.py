@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minidraw.autodiff import dense
+from minidraw.errors import BadInput
+
 DIFFERENCES_LIMIT, COMPLEX_STEP_LIMIT = 1e-7, 1e-12
 
 
@@ -26,10 +29,10 @@ class Row(NamedTuple):
 
 
 def relative_error(got, want):
-    """max|got - want| / max|want|; ValueError where `want` is all zero, for that checks nothing."""
+    """max|got - want| / max|want|; BadInput where `want` is all zero, for that checks nothing."""
     largest = np.abs(want).max()
     if largest == 0:
-        raise ValueError("the reference gradient is zero everywhere: choose inputs at which it is not")
+        raise BadInput("the reference gradient is zero everywhere: choose inputs at which it is not")
     if np.shape(got) != np.shape(want):
         return float("inf")
     return float(np.abs(got - want).max() / largest)
@@ -79,30 +82,43 @@ def complex_step(f, inputs, k, cotangents, step=1e-30):
     return _elementwise(slope, inputs[k])
 
 
-def check(maths, inputs, names, rng, label):
-    """Check a bare op (`op.maths`) at float64 `inputs`: a Row for every input with a gradient.
-
-    `names` names the inputs; None in place of a name marks data, for which the op's
-    backward must return None. Random cotangents come from `rng`; `label` names the op.
-    """
-    value, backward = maths(*inputs)
-    cotangents = [rng.standard_normal(output.shape) for output in as_tuple(value)]
-    got = as_tuple(backward(*cotangents))
+def witnesses(op, inputs, names, cotangents):
+    """For every input of a bare op its gradient by (differences, complex step), or None where the name is None."""
 
     def f(*moved):
-        return as_tuple(maths(*moved)[0])
+        return as_tuple(op(*moved)[0])
 
+    both = differences, complex_step
+    return [
+        None if name is None else [witness(f, inputs, k, cotangents) for witness in both]
+        for k, name in enumerate(names)
+    ]
+
+
+def compare(label, names, gradients, wanted):
+    """A Row for every input with a gradient, from what a backward gave and what `witnesses` found.
+
+    Raises BadInput where a gradient is missing, or where there is one too many.
+    """
+    if len(gradients) != len(names):
+        raise BadInput(f"{label}: backward gave {len(gradients)} gradients for {len(names)} inputs")
     rows = []
-    for k, (input_name, gradient) in enumerate(zip(names, got, strict=True)):
-        if input_name is None:
-            if gradient is not None:
-                raise ValueError(f"{label}: input {k} is data, but its backward gave a gradient")
-            continue
-        if gradient is None:
-            raise ValueError(f"{label}: no gradient for {input_name}")
-        gradient = gradient.dense() if hasattr(gradient, "dense") else gradient
-        by_differences, by_complex_step = (
-            relative_error(gradient, witness(f, inputs, k, cotangents)) for witness in (differences, complex_step)
-        )
-        rows.append(Row(label, input_name, by_differences, by_complex_step))
+    for k, (name, gradient, want) in enumerate(zip(names, gradients, wanted, strict=True)):
+        if name is None and gradient is not None:
+            raise BadInput(f"{label}: input {k} is data, but its backward gave a gradient")
+        if name is not None and gradient is None:
+            raise BadInput(f"{label}: no gradient for {name}")
+        if name is not None:
+            rows.append(Row(label, name, *(relative_error(dense(gradient), witness) for witness in want)))
     return rows
+
+
+def check(op, inputs, names, rng, label):
+    """Check a bare op (`op.on_arrays`) at float64 `inputs`: a Row for every input with a gradient.
+
+    `names` names the inputs; None in place of a name marks data, for which the op's backward must return None.
+    Random cotangents come from `rng`; `label` names the op. Raises BadInput as `compare` does.
+    """
+    value, backward = op(*inputs)
+    cotangents = [rng.standard_normal(output.shape) for output in as_tuple(value)]
+    return compare(label, names, as_tuple(backward(*cotangents)), witnesses(op, inputs, names, cotangents))

@@ -145,8 +145,8 @@ def white_patches(windows, N, A, B, title=""):
     ones a blot.
     """
     T, count = windows.shape[:2]
-    (F_x, F_y, gamma), _ = filterbank.maths(windows.reshape(-1, 5), N=N, A=A, B=B)
-    strokes, _ = write.maths(np.ones((T * count, N * N), F_x.dtype), F_x, F_y, gamma)
+    (F_x, F_y, gamma), _ = filterbank.on_arrays(windows.reshape(-1, 5), N=N, A=A, B=B)
+    strokes, _ = write.on_arrays(np.ones((T * count, N * N), F_x.dtype), F_x, F_y, gamma)
     strokes /= strokes.max(axis=1, keepdims=True)
     return steps(strokes.reshape(T, count, B, A), title=title)
 

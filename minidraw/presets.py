@@ -1,7 +1,7 @@
 """The three ways to train that have a name."""
 
-from minidraw.draw import Config
-from minidraw.train import Recipe
+from minidraw.config import Config
+from minidraw.training import Recipe
 
 PRESETS = {
     # the first recognisable digits, within about a minute: fewer glimpses, through finer grids

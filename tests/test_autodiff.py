@@ -5,9 +5,11 @@ import gc
 import numpy as np
 import pytest
 
-from minidraw.autodiff import Outer, Tensor, backward, no_grad, primitive
+from minidraw.autodiff import Tensor, backward, no_grad, primitive
+from minidraw.errors import BadInput
 from minidraw.ops import affine, lstm
-from minidraw.ops import elementwise as e
+from minidraw.ops import elementary as e
+from minidraw.ops.affine import FactoredGradient
 
 
 def test_a_value_used_many_times_gathers_every_gradient():
@@ -56,7 +58,7 @@ def test_unused_outputs_have_gradient_zero():
     a, cell = Tensor(np.ones((2, 8))), Tensor(np.ones((2, 2)))
     h, _ = lstm(a, cell)
     only_h = backward(e.sum(h), [a, cell])
-    _, bare = lstm.maths(a.value, cell.value)
+    _, bare = lstm.on_arrays(a.value, cell.value)
     for got, want in zip(only_h, bare(np.ones((2, 2)), np.zeros((2, 2))), strict=True):
         np.testing.assert_array_equal(got, want)
 
@@ -64,21 +66,6 @@ def test_unused_outputs_have_gradient_zero():
 def test_a_parameter_out_of_reach_has_gradient_zero():
     a, b = Tensor(np.ones(2)), Tensor(np.ones((3, 2)))
     assert backward(e.sum(a), [a, b])[1].tolist() == np.zeros((3, 2)).tolist()
-
-
-def test_gradients_are_written_where_one_says(rng):
-    """A weight's product, a plain sum, and zeros for what is out of reach."""
-    W, b, other = (Tensor(rng.standard_normal(shape)) for shape in ((3, 2), (2,), (2,)))
-    x = rng.standard_normal((2, 4, 3))
-
-    def loss():
-        return e.sum(affine(x[0], W, b) * affine(x[1], W, b))
-
-    places = [np.full_like(p.value, np.nan) for p in (W, b, other)]
-    found = backward(loss(), [W, b, other], into=places)
-    assert all(got is place for got, place in zip(found, places, strict=True))
-    for place, want in zip(places, backward(loss(), [W, b, other]), strict=True):
-        np.testing.assert_array_equal(place, want)
 
 
 def test_gradients_of_values_in_the_middle():
@@ -91,12 +78,12 @@ def test_nothing_is_recorded_inside_no_grad():
     a = Tensor(np.ones(2))
     with no_grad():
         b = a * a
+    assert b.node.name == "leaf"
     c = b * a
-    assert b.node is None
     assert backward(e.sum(c), [a])[0].tolist() == [1, 1]  # b is a constant
     with pytest.raises(ZeroDivisionError), no_grad():
         raise ZeroDivisionError
-    assert (a * a).node is not None
+    assert (a * a).node.name == "multiply"
 
 
 def test_a_second_backward_is_refused():
@@ -104,15 +91,15 @@ def test_a_second_backward_is_refused():
     shared = a * a
     loss, other = e.sum(shared), e.sum(shared * 2)
     backward(loss, [a])
-    with pytest.raises(RuntimeError, match="compute the loss afresh"):
+    with pytest.raises(BadInput, match="compute the loss afresh"):
         backward(loss, [a])
-    with pytest.raises(RuntimeError, match="compute the loss afresh"):
+    with pytest.raises(BadInput, match="compute the loss afresh"):
         backward(other, [a])  # shares a part that is gone
 
 
 def test_the_loss_must_be_a_scalar():
     a = Tensor(np.ones(2))
-    with pytest.raises(ValueError, match=r"scalar loss, not at shape \(2,\)"):
+    with pytest.raises(BadInput, match=r"scalar loss, not at shape \(2,\)"):
         backward(a * a, [a])
 
 
@@ -129,7 +116,7 @@ def test_a_wrong_backward_is_named(back, message):
         return a, back
 
     a = Tensor(np.ones(3))
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(BadInput, match=message):
         backward(e.sum(wrong(a)), [a])
 
 
@@ -198,18 +185,19 @@ def test_a_weight_used_often_costs_one_product_and_agrees_with_the_sum(rng):
     loss = e.sum(affine(xs[0], W, b))
     for x in xs[1:]:
         loss = loss + e.sum(affine(x, W, b))
-    dense_use = e.sum(W * W)  # and once through an op that knows nothing of Outer
+    dense_use = e.sum(W * W)  # and once through an op that gives an array
     (got,) = backward(loss + dense_use, [W])
     want = sum(x.T @ np.ones((4, 3)) for x in xs) + 2 * W.value
     np.testing.assert_allclose(got, want, rtol=1e-12)
 
 
-def test_outer_adds_on_either_side(rng):
+def test_a_factored_gradient_keeps_the_tapes_contract(rng):
     x, dy = rng.standard_normal((4, 3)), rng.standard_normal((4, 2))
-    outer, dense = Outer(x, dy), np.ones((3, 2))
-    np.testing.assert_allclose(outer + dense, x.T @ dy + 1)
-    np.testing.assert_allclose(dense + outer, x.T @ dy + 1)
-    np.testing.assert_allclose((outer + outer).dense(), 2 * x.T @ dy)
+    factored, dense = FactoredGradient((x, dy)), np.ones((3, 2))
+    assert factored.shape == (3, 2)
+    np.testing.assert_allclose(factored + dense, x.T @ dy + 1)
+    np.testing.assert_allclose(dense + factored, x.T @ dy + 1)
+    np.testing.assert_allclose((factored + factored).dense(), 2 * x.T @ dy)
 
 
 def test_dtype_in_dtype_out(rng):

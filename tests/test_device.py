@@ -4,22 +4,24 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import standin
 
-from minidraw import checkpoint, data
+from minidraw import checkpoint
 from minidraw.adam import Adam, clip_factor, global_norm
 from minidraw.backend import array_module, to_host
-from minidraw.draw import Config, Draw
+from minidraw.config import Config
+from minidraw.draw import Draw
 from minidraw.errors import BadInput
-from minidraw.share import gradients_of
-from minidraw.train import Recipe, Trainer
+from minidraw.images import load_images
+from minidraw.objective import nats_and_gradients
+from minidraw.training import Recipe, Trainer
+from support import standin
 
 SMALL = {"T": 2, "z_size": 2, "enc_size": 6, "dec_size": 5, "A": 5, "B": 6}
 CONFIGS = {
     "attention": Config(read_N=2, write_N=3, **SMALL),
     "no attention": Config(read_N=None, write_N=None, **SMALL),
     "read only, learned start": Config(read_N=3, write_N=None, learned_start=True, **SMALL),
-    "write only, colour": Config(read_N=None, write_N=2, planes=3, **SMALL),
+    "write only, colour": Config(read_N=None, write_N=2, channels=3, **SMALL),
 }
 RECIPE = Recipe(steps=3, horizon=3, batch_size=4, warm_up=1)
 
@@ -68,13 +70,13 @@ def test_a_step_neither_mixes_nor_waits_nor_uploads(config):
     xp = standin.library
     x, noise = inputs(config, xp)
     model = Draw.initial(config, xp=xp)
-    gradients_of(model, x, noise, 4)  # uploads what is kept from step to step
+    nats_and_gradients(model, x, noise, 4)  # uploads what is kept from step to step
     standin.traffic.update(uploads=0, downloads=0)
-    L_x, L_z, gradients = gradients_of(model, x, noise, 4)
+    L_x, L_z, gradients = nats_and_gradients(model, x, noise, 4)
     norm = global_norm(gradients)
     factor = clip_factor(norm, 0.1)
     assert standin.traffic == {"uploads": 0, "downloads": 0}
-    want = gradients_of(Draw.initial(config), *inputs(config, np), 4)
+    want = nats_and_gradients(Draw.initial(config), *inputs(config, np), 4)
     assert (L_x.get(), L_z.get()) == (want[0], want[1])
     for got, wanted in zip(gradients, want[2], strict=True):
         np.testing.assert_array_equal(got.get(), wanted)
@@ -83,23 +85,23 @@ def test_a_step_neither_mixes_nor_waits_nor_uploads(config):
 
 
 def test_training_uploads_a_batch_and_fetches_once_a_step(small_images):
-    config, images = CONFIGS["attention"], data.load(small_images)
+    config, images = CONFIGS["attention"], load_images(small_images)
     device = Trainer(Draw.initial(config, xp=standin.library), images, RECIPE)
-    first = device.advance()
+    first = next(device)
     standin.traffic.update(uploads=0, downloads=0)
     rest = list(device)
     assert standin.traffic == {"uploads": len(rest), "downloads": len(rest)}  # x; L_x, L_z and the norm in one
     host = Trainer(Draw.initial(config), images, RECIPE)
-    host.batch = lambda step: [array.get() for array in device._make_batch(step)]  # for noise is made where it is used
+    host.batch = lambda step: [array.get() for array in device.batch(step)]  # for noise is made where it is used
     assert [first, *rest] == list(host)
     for name, array in host.model.arrays().items():
         np.testing.assert_array_equal(device.model.arrays()[name].get(), array)
 
 
 def test_checkpoints_move_between_devices(small_images, tmp_path):
-    config, images = CONFIGS["attention"], data.load(small_images)
+    config, images = CONFIGS["attention"], load_images(small_images)
     trainer = Trainer(Draw.initial(config, xp=standin.library), images, RECIPE)
-    trainer.advance()
+    next(trainer)
     checkpoint.save(tmp_path / "checkpoint.npz", trainer, {})
     for xp in (np, standin.library):
         saved = checkpoint.load(tmp_path / "checkpoint.npz", xp)
@@ -110,7 +112,7 @@ def test_checkpoints_move_between_devices(small_images, tmp_path):
 def test_noise_made_on_the_device_is_that_of_its_step(small_images):
     def noise(seed, step):
         recipe = replace(RECIPE, seed=seed)
-        trainer = Trainer(Draw.initial(CONFIGS["attention"], xp=standin.library), data.load(small_images), recipe)
+        trainer = Trainer(Draw.initial(CONFIGS["attention"], xp=standin.library), load_images(small_images), recipe)
         return trainer.batch(step)[1].get()
 
     np.testing.assert_array_equal(noise(0, 3), noise(0, 3))
@@ -139,9 +141,10 @@ def test_cupy_agrees_with_numpy(cupy, config, dtype, limit):
     found = []
     for xp in (np, cupy):
         model = Draw.initial(config, dtype=dtype, xp=xp)
-        L_x, L_z, gradients = gradients_of(model, *inputs(config, xp, dtype), 4)
+        L_x, L_z, gradients = nats_and_gradients(model, *inputs(config, xp, dtype), 4)
         norm, adam = global_norm(gradients), Adam(model.arrays().values())
-        adam.step(gradients, 0.1, clip_factor(norm, 0.1))
+        factor = clip_factor(norm, 0.1)
+        adam.update([factor * gradient for gradient in gradients], 0.1)
         found.append([to_host(xp.asarray(a)) for a in (L_x, L_z, norm, *gradients, *adam.parameters, *adam.v)])
     for want, got in zip(*found, strict=True):
         assert np.abs(got - want).max() <= limit * np.abs(want).max()
@@ -149,6 +152,6 @@ def test_cupy_agrees_with_numpy(cupy, config, dtype, limit):
 
 @pytest.mark.gpu
 def test_one_seed_one_result_on_a_gpu(cupy, small_images):
-    images = data.load(small_images)
+    images = load_images(small_images)
     runs = [list(Trainer(Draw.initial(CONFIGS["attention"], xp=cupy), images, RECIPE)) for _ in range(2)]
     assert runs[0] == runs[1]

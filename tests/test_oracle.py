@@ -9,8 +9,9 @@ import pytest
 
 from minidraw.adam import Adam, clip_factor, global_norm
 from minidraw.autodiff import backward
-from minidraw.draw import Config, Draw
-from minidraw.evaluate import _one_drawing
+from minidraw.config import Config
+from minidraw.draw import Draw
+from minidraw.evaluation import _one_drawing
 from minidraw.gradcheck import relative_error
 
 torch = pytest.importorskip("torch", reason="the oracle is written in PyTorch: install minidraw[oracle]")
@@ -28,14 +29,14 @@ CONFIGS = {
     "no attention": Config(read_N=None, write_N=None, A=6, B=6, **SMALL),
     "read only": Config(read_N=3, write_N=None, A=7, B=7, **SMALL),
     "write only": Config(read_N=None, write_N=3, A=7, B=7, **SMALL),
-    "colour, learned start": Config(read_N=3, write_N=3, A=6, B=6, planes=3, learned_start=True, **SMALL),
+    "colour, learned start": Config(read_N=3, write_N=3, A=6, B=6, channels=3, learned_start=True, **SMALL),
     "colour, learned start, no attention": Config(
-        read_N=None, write_N=None, A=4, B=4, planes=3, learned_start=True, **SMALL
+        read_N=None, write_N=None, A=4, B=4, channels=3, learned_start=True, **SMALL
     ),
     "wide": Config(read_N=3, write_N=3, A=9, B=6, **SMALL),
     "tall": Config(read_N=3, write_N=3, A=5, B=8, **SMALL),
     "N_read < N_write": Config(read_N=2, write_N=5, A=8, B=8, **SMALL),
-    "N_read > N_write, wide, colour": Config(read_N=4, write_N=2, A=9, B=7, planes=3, **SMALL),
+    "N_read > N_write, wide, colour": Config(read_N=4, write_N=2, A=9, B=7, channels=3, **SMALL),
 }
 
 
@@ -64,7 +65,7 @@ def filterbank(window, N, A, B):
 
 def draw(config, p, x, noise):
     """The canvas c_T (batch, pixels), and for every t the posterior Q(Z_t | h_enc) and its sample z_t."""
-    batch, image = len(x), (-1, config.planes, config.B, config.A)
+    batch, image = len(x), (-1, config.channels, config.B, config.A)
 
     def L(name, h):
         return h @ p[f"{name}/w"] + p[f"{name}/b"]
@@ -82,7 +83,7 @@ def draw(config, p, x, noise):
     def write(h_dec):
         if config.write_N is None:
             return L("write", h_dec)  # (18)
-        w = L("writeW", h_dec).reshape(batch, config.planes, config.write_N, config.write_N)  # (28)
+        w = L("writeW", h_dec).reshape(batch, config.channels, config.write_N, config.write_N)  # (28)
         F_x, F_y, gamma = filterbank(L("write", h_dec), config.write_N, config.A, config.B)
         return (torch.einsum("njb,npji,nia->npba", F_y, w, F_x) / gamma).flatten(start_dim=1)  # (29)
 
@@ -185,7 +186,7 @@ def test_adam(betas, size):
             p.grad = torch.tensor(gradient)
         want_adam.param_groups[0]["lr"] = learning_rate
         want_adam.step()
-        adam.step(gradients, learning_rate)
+        adam.update(gradients, learning_rate)
         for got, p in zip(parameters, want, strict=True):
             assert relative_error(got, p.detach().numpy()) <= 1e-12
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from minidraw import exercises, ops, plots
-from minidraw.ops import elementwise
+from minidraw.ops import elementary
 
 ROOT = Path(__file__).parents[1]
 TUTORIAL = ROOT / "tutorial"
@@ -144,10 +144,10 @@ def test_the_sheet_has_every_gradient_as_its_chapter_derives_it():
 def test_every_op_names_its_chapter():
     titles = {int(path.name[:2]) for path in CHAPTERS}
     for name in ops.__all__:
-        module = importlib.import_module(getattr(ops, name).maths.__module__)
+        module = importlib.import_module(getattr(ops, name).on_arrays.__module__)
         named = re.findall(r"[Cc]hapters? (\d+)", (getattr(ops, name).__doc__ or "") + module.__doc__)
         assert named and {int(number) for number in named} <= titles, name
-    assert "Chapter 3" in elementwise.__doc__
+    assert "Chapter 3" in elementary.__doc__
 
 
 # Links, figures, blocks, exercises.

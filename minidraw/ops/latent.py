@@ -6,7 +6,7 @@ from minidraw.backend import array_module, fuse
 
 @primitive
 def sample(mu, log_sigma, noise):
-    """z = mu + sigma * noise, all (batch, Z); noise is N(0, 1) and data. DRAW (6), (6.8)."""
+    """z = mu + sigma * noise, all (batch, Z); noise is N(0, 1) and data. DRAW (6), (6.8). Chapter 6."""
     z, sigma = _reparameterised(mu, log_sigma, noise)
 
     def backward(dz):
@@ -17,7 +17,7 @@ def sample(mu, log_sigma, noise):
 
 @fuse
 def _reparameterised(mu, log_sigma, noise):
-    """z, and sigma."""
+    """z, and sigma; all arrays (batch, Z)."""
     sigma = array_module(mu).exp(log_sigma)
     return mu + sigma * noise, sigma  # (6.8)
 

@@ -2,25 +2,24 @@
 
 from minidraw.autodiff import primitive
 from minidraw.backend import array_module, fuse
-from minidraw.ops.elementwise import columns, logistic
+from minidraw.ops.elementary import columns, logistic
 
 
 @primitive
 def lstm(a, cell):
     """The gates, the memory and the output of an LSTM: (h, cell_new), both (batch, H).
 
-    `a` (batch, 4 H) is [x, h] W + b with columns in the order i, f, o, g; `cell`
-    (batch, H) is the memory. Forget gates, no peepholes: DRAW (5) and (7), chapter 5.
+    `a` (batch, 4 H) is [x, h] W + b with columns in the order i, f, o, g; `cell` (batch, H) is the memory. Forget
+    gates, no peepholes: DRAW (5) and (7), chapter 5.
 
         i, f, o = sigmoid(a_i), sigmoid(a_f), sigmoid(a_o);  g = tanh(a_g)      (5.2)
         cell_new = f * cell + i * g                                             (5.3)
-        h = o * tanh(cell_new)                                                  (5.4)
+        h = o * s,  s = tanh(cell_new)                                          (5.4)
     """
-    a_i, a_f, a_o, a_g = columns(a, [cell.shape[1]] * 4)
-    h, cell_new, *kept = _forward(a_i, a_f, a_o, a_g, cell)
+    h, cell_new, i, f, o, g, s = _forward(*columns(a, [cell.shape[1]] * 4), cell)
 
     def backward(dh, dcell_new):
-        *da, dcell = _backward(dh, dcell_new, cell, *kept)
+        *da, dcell = _backward(dh, dcell_new, cell, i, f, o, g, s)
         return array_module(cell).concatenate(da, axis=1), dcell
 
     return (h, cell_new), backward
@@ -28,26 +27,20 @@ def lstm(a, cell):
 
 @fuse
 def _forward(a_i, a_f, a_o, a_g, cell):
-    """h, the new memory, the four gates, and the tanh of the memory."""
+    """All arrays (batch, H)."""
     xp = array_module(cell)
     i, f, o, g = logistic(a_i), logistic(a_f), logistic(a_o), xp.tanh(a_g)  # (5.2)
-    cell_new = f * cell
-    cell_new += i * g  # (5.3)
-    squashed = xp.tanh(cell_new)
-    return o * squashed, cell_new, i, f, o, g, squashed  # (5.4)
+    cell_new = f * cell + i * g  # (5.3)
+    s = xp.tanh(cell_new)
+    h = o * s  # (5.4)
+    return h, cell_new, i, f, o, g, s
 
 
 @fuse
-def _backward(dh, dcell_new, cell, i, f, o, g, squashed):
-    """The gradients of a_i, a_f, a_o, a_g, and of the memory before."""
-    dcell = 1 - squashed * squashed
-    dcell *= dh
-    dcell *= o
-    dcell += dcell_new  # (5.6): through h, and from the next step
-    return (
-        dcell * g * i * (1 - i),  # (5.7), (5.9)
-        dcell * cell * f * (1 - f),  # (5.7), (5.9)
-        dh * squashed * o * (1 - o),  # (5.5), (5.9)
-        dcell * i * (1 - g * g),  # (5.7), (5.9)
-        dcell * f,  # (5.8)
-    )
+def _backward(dh, dcell_new, cell, i, f, o, g, s):
+    """The gradients of a_i, a_f, a_o, a_g, and of the memory before; all arrays (batch, H)."""
+    do = dh * s  # (5.5)
+    dcell_total = dcell_new + dh * o * (1 - s * s)  # (5.6): from the next step, and through h
+    di, df, dg = dcell_total * g, dcell_total * cell, dcell_total * i  # (5.7)
+    dcell = dcell_total * f  # (5.8)
+    return di * i * (1 - i), df * f * (1 - f), do * o * (1 - o), dg * (1 - g * g), dcell  # (5.9)

@@ -6,7 +6,7 @@ All start from the same weights and see the same images and noise. Before anythi
 gradient, and the losses of a few steps of training must agree with minidraw's. Every contender has a process of its
 own, and they take turns, so that only one works at a time and a busy machine slows all of them alike.
 
-A step is forward, loss, backward, clip and Adam, for a batch that is there. minidraw takes part twice: with as many
+A step is forward, loss, backward, clip and Adam, for a batch that is ready. minidraw takes part twice: with as many
 workers as `minidraw train` has, and in one process.
 In every process a Trainer makes the batches, and so tells malloc to keep freed memory.
 """
@@ -30,11 +30,11 @@ from types import SimpleNamespace
 import numpy as np
 
 from minidraw.bench import machine, matrix_products, peak_memory
-from minidraw.data import mnist
 from minidraw.draw import Draw
 from minidraw.gradcheck import relative_error
+from minidraw.images import mnist
 from minidraw.presets import PRESETS
-from minidraw.train import Trainer, best_workers
+from minidraw.training import Trainer, best_workers
 
 MINIDRAW, ALONE, EAGER, COMPILED, JAX = (
     "minidraw",
@@ -57,12 +57,14 @@ class Minidraw:
         self.trainer = trainer
 
     def loss_and_gradients(self, x, noise):
-        L_x, L_z, _ = self.trainer.hands.gradients(x, noise, meanwhile=lambda: None)
-        found = [gradient.copy() for gradient in self.trainer.hands.found]  # the next step is found in the same place
+        L_x, L_z, _ = self.trainer.executor.gradients(x, noise)
+        found = [
+            gradient.copy() for gradient in self.trainer.executor.found
+        ]  # the next step is found in the same place
         return float(L_x + L_z), dict(zip(self.trainer.model.parameters, found, strict=True))
 
     def step(self, x, noise, learning_rate):
-        return self.trainer.learn(x, noise).bound
+        return self.trainer.train_step(x, noise).bound
 
 
 class Contestant:
@@ -96,11 +98,11 @@ class Contestant:
     def check(self):
         """The losses of the first batch and of the first steps of training; the gradients of the first batch."""
         loss, gradients = self.peer.loss_and_gradients(*self.trainer.batch(1))
-        return np.array([loss, *(self.advance()[1] for _ in range(COMPARED_STEPS))]), gradients
+        return np.array([loss, *(next(self)[1] for _ in range(COMPARED_STEPS))]), gradients
 
     def turn(self, steps):
         """The seconds of so many steps, after one that does not count."""
-        return [self.advance()[0] for _ in range(steps + 1)][1:]
+        return [next(self)[0] for _ in range(steps + 1)][1:]
 
     def memory(self):
         """Peak memory in MiB, of minidraw's workers, too; the framework, the images and compilation included."""

@@ -15,10 +15,12 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # so that two of these side 
 import numpy as np
 from tqdm import tqdm
 
-from minidraw import checkpoint, data
-from minidraw.draw import Config, Draw
+from minidraw import checkpoint
+from minidraw.config import Config
+from minidraw.draw import Draw
+from minidraw.images import mnist
 from minidraw.presets import PRESETS
-from minidraw.train import Recipe, Trainer
+from minidraw.training import Recipe, Trainer
 
 HERE = Path(__file__).parent
 EVERY = 50  # steps that one row of a curve sums up
@@ -53,7 +55,7 @@ class SharedNoise(Trainer):
 def make(name):
     config, recipe = RUNS[name]
     Run = SharedNoise if name == "shared-noise" else Trainer
-    trainer = Run(Draw.initial(config, recipe.seed), data.mnist(), recipe)
+    trainer = Run(Draw.initial(config, recipe.seed), mnist(), recipe)
     rows = []
     for m in tqdm(trainer, total=recipe.steps, desc=name, mininterval=10):
         rows.append((m.L_x, m.L_z, m.gradient_norm))

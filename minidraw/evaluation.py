@@ -6,6 +6,8 @@ import numpy as np
 
 from minidraw.autodiff import no_grad
 from minidraw.backend import array_module, to_host
+from minidraw.draw import check_images
+from minidraw.errors import BadInput
 from minidraw.ops import bernoulli, kl
 
 
@@ -34,7 +36,7 @@ def _one_drawing(model, x, noise):
         z, log_sigma = glimpse.z.value, glimpse.log_sigma.value
         L_z.append(kl(glimpse.mu, glimpse.log_sigma).value)
         log_ratio = log_ratio + ((e * e - z * z) / 2 + log_sigma).sum(axis=1)
-    L_x = bernoulli(glimpse.canvas, x).value
+    L_x = bernoulli(glimpse.c, x).value
     return L_x, array_module(L_x).stack(L_z), log_ratio - L_x
 
 
@@ -42,18 +44,21 @@ def evaluate(model, images, samples=1, seed=0, batch_size=250, progress=iter):
     """The Evaluation of `images`, a NumPy array (count, pixels), with `samples` drawings of each.
 
     `seed` and `batch_size` give the noise, drawn by NumPy. `progress` may wrap the iterable of batches, as tqdm does.
+    Raises BadInput for images of another shape, or with values outside [0, 1], and for numbers below 1.
     """
-    config, like = model.config, model.parameters["mu/w"].value
-    xp = array_module(like)
+    check_images(images, model.config)
+    if samples < 1 or batch_size < 1:
+        raise BadInput(f"samples is {samples} and batch_size {batch_size}: both must be whole numbers from 1 up")
+    config, xp = model.config, model.xp
     L_x, L_z, log_w = [], [], []  # a list item for each batch: (K, batch), (K, T, batch), (K, batch)
     with no_grad():
         for start in progress(range(0, len(images), batch_size)):
-            x = xp.asarray(images[start : start + batch_size], like.dtype)
+            x = model.asarray(images[start : start + batch_size])
             rng = np.random.default_rng([seed, start])
             drawings = []
             for _ in range(samples):
                 noise = rng.standard_normal((config.T, len(x), config.z_size), dtype=np.float32)
-                drawings.append(_one_drawing(model, x, xp.asarray(noise, like.dtype)))
+                drawings.append(_one_drawing(model, x, model.asarray(noise)))
             for values, column in zip((L_x, L_z, log_w), zip(*drawings, strict=True), strict=True):
                 values.append(to_host(xp.stack(column)).astype(np.float64))
     L_x, log_w = np.concatenate(L_x, axis=1), np.concatenate(log_w, axis=1)

@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from minidraw import data
+from minidraw import images as library
 from minidraw.errors import BadInput
 
 
@@ -17,14 +17,14 @@ def idx(array):
 
 
 def test_the_bundled_mnist():
-    images = data.mnist()
+    images = library.mnist()
     assert [len(s) for s in (images.train, images.validation, images.test)] == [50_000, 10_000, 10_000]
     assert images.train.shape[1] == images.A * images.B == 784 and not images.grey
     assert set(np.unique(images.test)) == {0, 1}
-    labels = data.mnist_labels("test")
+    labels = library.mnist_labels("test")
     assert np.bincount(labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]  # MNIST's own
-    assert np.bincount(data.mnist_labels("train")).min() > 4000
-    grey, grey_labels = data.grey_digits()
+    assert np.bincount(library.mnist_labels("train")).min() > 4000
+    grey, grey_labels = library.grey_digits()
     assert grey.shape == (200, 28, 28) and grey.max() == 255 and grey_labels[:5].tolist() == [5, 0, 4, 1, 9]
     certain = (grey.reshape(200, 784) == 0) | (grey.reshape(200, 784) == 255)
     sampled = images.train[:200]
@@ -37,21 +37,21 @@ def test_building_from_idx_files(tmp_path, rng):
     for split, count in (("train", 10_030), ("test", 2000)):
         images = np.full((count, 28, 28), 51, np.uint8)  # one fifth
         images[:, 0], images[:, 1] = 0, 255
-        names = data.IDX_FILES[split]
+        names = library.IDX_FILES[split]
         (tmp_path / names[0]).write_bytes(idx(images))
         (tmp_path / (names[1] + ".gz")).write_bytes(gzip.compress(idx(rng.integers(0, 10, count).astype(np.uint8))))
-    arrays = data.build_mnist(tmp_path)
+    arrays = library.build_mnist(tmp_path)
     assert len(arrays["train"]) == 30 and len(arrays["validation"]) == 10_000 and len(arrays["test"]) == 2000
     bits = np.unpackbits(arrays["test"], axis=1).reshape(-1, 28, 28)
     assert bits[:, 0].max() == 0 and bits[:, 1].min() == 1
     assert bits[:, 2:].mean() == pytest.approx(0.2, abs=0.002)  # 1.5 million pixels
-    assert all(np.array_equal(arrays[name], again) for name, again in data.build_mnist(tmp_path).items())
+    assert all(np.array_equal(arrays[name], again) for name, again in library.build_mnist(tmp_path).items())
 
 
 @pytest.mark.skipif("MINIDRAW_MNIST" not in os.environ, reason="MINIDRAW_MNIST names no folder with MNIST's IDX files")
 def test_the_bundled_file_is_what_build_makes():
-    built = data.build_mnist(os.environ["MINIDRAW_MNIST"])
-    with np.load(data.BUNDLED) as bundled:
+    built = library.build_mnist(os.environ["MINIDRAW_MNIST"])
+    with np.load(library.BUNDLED) as bundled:
         assert sorted(built) == sorted(bundled.files)
         assert all(np.array_equal(built[name], bundled[name]) for name in built)
 
@@ -68,19 +68,21 @@ def test_own_images_in_every_form(tmp_path, rng, form):
         np.savez(path, images=images)
     else:
         np.save(path, images if form == "npy" else images / 255)
-    own = data.load(path)
-    assert (own.B, own.A, own.planes, own.grey) == (4, 3, 1, True)
+    own = library.load_images(path)
+    assert (own.B, own.A, own.channels, own.grey) == (4, 3, 1, True)
     assert len(own.train) == 36 and len(own.test) == 4 and own.test is own.validation
     np.testing.assert_allclose(own.train, images[:36].reshape(36, 12) / 255, rtol=1e-6)
     assert set(np.unique(own.test)) == {0, 1}
-    np.testing.assert_allclose(data.load(path, binary=False).test, images[36:].reshape(4, 12) / 255, rtol=1e-6)
+    np.testing.assert_allclose(
+        library.load_images(path, binary=False).test, images[36:].reshape(4, 12) / 255, rtol=1e-6
+    )
 
 
-def test_colour_planes_lie_one_after_another(tmp_path, rng):
+def test_colour_channels_lie_one_after_another(tmp_path, rng):
     images = rng.random((10, 4, 3, 3))
     np.save(tmp_path / "colour.npy", images)
-    own = data.load(tmp_path / "colour.npy", binary=False)
-    assert own.planes == 3
+    own = library.load_images(tmp_path / "colour.npy", binary=False)
+    assert own.channels == 3
     np.testing.assert_allclose(own.train[5].reshape(3, 4, 3)[2], images[5, :, :, 2], rtol=1e-6)
 
 
@@ -88,14 +90,14 @@ def test_colour_planes_lie_one_after_another(tmp_path, rng):
 def test_zeros_and_ones_are_taken_as_they_are(tmp_path, rng, dtype):
     images = rng.integers(0, 2, (20, 4, 3)).astype(dtype)
     np.save(tmp_path / "binary.npy", images)
-    own = data.load(tmp_path / "binary.npy")
+    own = library.load_images(tmp_path / "binary.npy")
     assert not own.grey
     np.testing.assert_array_equal(own.train, images[:18].reshape(18, 12))
 
 
 def test_binarising_samples_with_the_grey_value_as_probability(rng):
     grey = np.tile(np.array([0, 0.25, 1], "f"), (20_000, 1))
-    np.testing.assert_allclose(data.binarise(grey, rng).mean(axis=0), [0, 0.25, 1], atol=0.01)
+    np.testing.assert_allclose(library.binarise(grey, rng).mean(axis=0), [0, 0.25, 1], atol=0.01)
 
 
 def bad_files(folder, rng):
@@ -144,5 +146,5 @@ def bad_files(folder, rng):
 def test_bad_files_get_one_clear_line(tmp_path, rng):
     for name, message in bad_files(tmp_path, rng):
         with pytest.raises(BadInput, match=message) as caught:
-            data.load(tmp_path / name)
+            library.load_images(tmp_path / name)
         assert name in str(caught.value) and "\n" not in str(caught.value)

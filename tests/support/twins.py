@@ -4,7 +4,7 @@ import numpy as np
 
 from minidraw import ops
 from minidraw.autodiff import primitive
-from minidraw.ops import elementwise as e
+from minidraw.ops import elementary as e
 
 
 @primitive
@@ -25,20 +25,8 @@ def transpose(a):
     return a.swapaxes(-1, -2), lambda dy: dy.swapaxes(-1, -2)
 
 
-@primitive
-def first_rows(a, *, count):
-    """The first rows of a matrix."""
-
-    def backward(dy):
-        da = np.zeros_like(a)
-        da[:count] = dy
-        return da
-
-    return a[:count], backward
-
-
 def affine(x, W, b):
-    return x @ first_rows(W, count=x.shape[1]) + b
+    return x @ W + b
 
 
 def lstm(a, cell):
@@ -85,7 +73,7 @@ def error_image(x, c):
 
 
 def read(x, x_hat, F_x, F_y, gamma):
-    """Plane by plane."""
+    """Channel by channel."""
     (batch, N, A), B = F_x.shape, F_y.shape[2]
     glimpses = []
     for images in (x, x_hat):
@@ -97,7 +85,7 @@ def read(x, x_hat, F_x, F_y, gamma):
 
 
 def write(w, F_x, F_y, gamma):
-    """Plane by plane."""
+    """Channel by channel."""
     (batch, N, A), B = F_x.shape, F_y.shape[2]
     strokes = []
     for k in range(w.shape[1] // (N * N)):

@@ -4,23 +4,28 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from minidraw import checkpoint, data, runs
-from minidraw.draw import Config, Draw
-from minidraw.errors import BadInput
+from minidraw import checkpoint, runs
+from minidraw.config import Config
+from minidraw.draw import Draw
+from minidraw.errors import BadInput, Diverged
+from minidraw.images import load_images, mnist
 from minidraw.runs import Run
-from minidraw.train import Diverged, Recipe, Trainer
+from minidraw.training import Recipe, Trainer
 
+OLD = Path(__file__).parent / "old" / "checkpoint-1.npz"
 CONFIG = Config(T=2, read_N=2, write_N=2, z_size=2, enc_size=6, dec_size=5, A=5, B=6)
 RECIPE = Recipe(steps=12, horizon=12, batch_size=10, warm_up=3)
 
 
 @pytest.fixture
 def images(small_images):
-    return data.load(small_images)
+    return load_images(small_images)
 
 
 def trainer(images, **changes):
@@ -50,8 +55,8 @@ def test_it_learns_the_squares(images):
 def test_every_image_is_seen_once_an_epoch_and_grey_ones_are_binarised_afresh(tmp_path):
     grey = np.linspace(0, 1, 40 * 30).reshape(40, 6, 5)
     np.save(tmp_path / "grey.npy", grey)
-    one = trainer(data.load(tmp_path / "grey.npy"), batch_size=12)
-    kept = trainer(data.load(tmp_path / "grey.npy", binary=False), batch_size=12, binary=False)
+    one = trainer(load_images(tmp_path / "grey.npy"), batch_size=12)
+    kept = trainer(load_images(tmp_path / "grey.npy", binary=False), batch_size=12, binary=False)
     epochs = [np.concatenate([kept.batch(step)[0] for step in range(3 * e + 1, 3 * e + 4)]) for e in range(2)]
     for epoch in epochs:
         np.testing.assert_array_equal(np.sort(epoch[:, 0]), np.sort(kept.images.train[:, 0]))
@@ -71,6 +76,32 @@ def test_the_learning_rate_warms_up_and_decays_to_its_floor():
     np.testing.assert_allclose(rates, [5e-6, 5e-4, 1e-3, 5.25e-4, 5e-5, 5e-5], rtol=1e-9)
 
 
+def test_the_learning_rate_can_be_held_before_it_decays():
+    recipe = Recipe(learning_rate=1e-3, warm_up=200, hold=0.5, horizon=10_000, floor=0)
+    rates = [recipe.learning_rate_at(step) for step in (100, 200, 5000, 7500, 10_000)]
+    np.testing.assert_allclose(rates, [5e-4, 1e-3, 1e-3, 5e-4, 0], atol=1e-12)
+
+
+def test_T_grows_with_the_recipe(images):
+    """A quarter of the run with one glimpse, up to the half with two, the rest with the model's three."""
+    config, recipe = replace(CONFIG, T=3), replace(RECIPE, growth=((0.25, 1), (0.5, 2)))
+    one = Trainer(Draw.initial(config), images, recipe)
+    assert [len(one.batch(step)[1]) for step in range(1, 13)] == [1] * 3 + [2] * 3 + [3] * 6
+    assert [metrics.step for metrics in one] == list(range(1, 13))
+    assert Recipe().T_at(1, 10) == 10
+
+
+@pytest.mark.parametrize("growth", [((0.5, 2), (0.25, 1)), ((1.5, 1),), ((0.5, 0),), ((0.5, 1.5),)])
+def test_growth_that_cannot_be(growth):
+    with pytest.raises(BadInput, match="growth is"):
+        Recipe(growth=growth)
+
+
+def test_growth_beyond_the_model_is_refused(images):
+    with pytest.raises(BadInput, match="beyond the model's T, 2"):
+        trainer(images, growth=((0.5, 3),))
+
+
 @pytest.mark.parametrize(
     ("number", "message"), [({"steps": 2.5}, "steps is 2.5"), ({"seed": -1}, "seed is -1"), ({"clip": 0}, "clip is 0")]
 )
@@ -83,23 +114,23 @@ def test_images_of_another_shape_are_refused():
     """Also where they have as many pixels."""
     model = Draw.initial(Config(T=1, z_size=1, enc_size=2, dec_size=2, A=14, B=56))
     with pytest.raises(BadInput, match=r"\(28, 28, 1\) for a model of \(56, 14, 1\)"):
-        Trainer(model, data.mnist(), Recipe())
+        Trainer(model, mnist(), Recipe())
 
 
 def test_a_batch_larger_than_the_data_is_refused(images):
-    with pytest.raises(BadInput, match="batch size 100 exceeds the 54 training images"):
+    with pytest.raises(BadInput, match="batch_size 100 exceeds the 54 training images"):
         trainer(images, batch_size=100)
 
 
 def test_divergence_stops_before_anything_changes(images):
     one = trainer(images)
-    one.advance()
+    next(one)
     before = {name: value.copy() for name, value in one.model.arrays().items()}
     one.model.parameters["mu/b"].value[0] = np.nan
     before["mu/b"][0] = np.nan
-    with pytest.raises(Diverged, match=r"step 2 .*nan.*--learning-rate"):
-        one.advance()
-    assert one.step == 1
+    with pytest.raises(Diverged, match=r"step 2 .*nan.*a smaller learning rate"):
+        next(one)
+    assert one.steps_done == 1
     for name, value in one.model.arrays().items():
         np.testing.assert_array_equal(value, before[name])
 
@@ -122,13 +153,41 @@ def test_stopping_and_resuming_changes_no_bit(images, small_images, tmp_path, wh
     assert state(tmp_path / "stopped") == state(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_resuming_changes_no_bit_where_T_grows(images, small_images, tmp_path, workers):
+    config, recipe = replace(CONFIG, T=4), replace(RECIPE, growth=((0.25, 1), (0.5, 2)), workers=workers)
+    list(Run.new(tmp_path / "whole", config, recipe, images, small_images).train())
+    for stop in (2, 5):
+        run = Run.new(tmp_path / f"stopped-{stop}", config, recipe, images, small_images)
+        steps = run.train()
+        for _ in range(stop):
+            next(steps)
+        steps.close()
+        run.save()
+        list(Run.resume(run.folder).train())
+        assert state(run.folder) == state(tmp_path / "whole")
+
+
+def test_a_run_saved_by_the_version_before_goes_on(images, small_images, tmp_path):
+    """tests/old/checkpoint-1.npz: four of six steps on the images of `small_images`, by minidraw 0.1.0."""
+    saved = checkpoint.load(OLD)
+    assert saved.step == 4 and saved.model.config.channels == 1 and saved.recipe.growth == ()
+    with np.load(OLD) as arrays:
+        np.testing.assert_array_equal(saved.adam["v"]["mu/w"], arrays["v/mu/w"])
+    (tmp_path / "run").mkdir()
+    trainer = Trainer(saved.model, images, saved.recipe)
+    trainer.adam.restore(saved.step, saved.adam["m"].values(), saved.adam["v"].values())
+    checkpoint.save(tmp_path / "run" / "checkpoint.npz", trainer, saved.about | {"data": str(small_images)})
+    assert [metrics.step for metrics in Run.resume(tmp_path / "run").train()] == [5, 6]
+
+
 def test_work_after_the_last_checkpoint_is_done_again(images, small_images, tmp_path, whole_run):
     """As a power cut leaves it: metrics ahead of the checkpoint, the last line torn."""
     run = Run.new(tmp_path / "cut", CONFIG, RECIPE, images, small_images)
     steps = run.train()
     for _ in range(7):
         next(steps)
-        if run.trainer.step == 4:
+        if run.trainer.steps_done == 4:
             run.save()
     steps.close()
     with open(run.metrics, "a") as file:
@@ -153,7 +212,7 @@ def test_kill_9_loses_only_what_was_not_saved(small_images, tmp_path):
     ]
     killed = subprocess.Popen([*command, "--out", str(tmp_path / "killed")], stderr=subprocess.DEVNULL)
     saved = tmp_path / "killed" / "checkpoint.npz"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         time.sleep(0.05)
         if saved.exists() and 0 < checkpoint.load(saved).step:

@@ -9,12 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from minidraw import data
-from minidraw.draw import Config, Draw
-from minidraw.errors import BadInput
+from minidraw.config import Config
+from minidraw.draw import Draw
+from minidraw.errors import BadInput, WorkerLost
+from minidraw.images import load_images
 from minidraw.runs import Run
-from minidraw.share import Workers
-from minidraw.train import Recipe, Trainer, best_workers
+from minidraw.training import Recipe, Trainer, best_workers
+from minidraw.workers import WorkerPool
 
 CONFIG = Config(T=2, read_N=2, write_N=2, z_size=2, enc_size=6, dec_size=5, A=5, B=6, learned_start=True)
 RECIPE = Recipe(steps=6, horizon=6, batch_size=10, warm_up=3, workers=2)
@@ -22,7 +23,7 @@ RECIPE = Recipe(steps=6, horizon=6, batch_size=10, warm_up=3, workers=2)
 
 @pytest.fixture
 def images(small_images):
-    return data.load(small_images)
+    return load_images(small_images)
 
 
 def trainer(images, config=CONFIG, **changes):
@@ -35,9 +36,11 @@ def test_shared_steps_are_those_of_the_whole_batch(images, config):
     """Three processes, of 3, 3 and 4 images, against one."""
     alone, shared = trainer(images, config, workers=1), trainer(images, config, workers=3)
     for _ in range(2):
-        want, got = alone.advance(), shared.advance()
+        want, got = next(alone), next(shared)
         np.testing.assert_allclose(got, want, rtol=1e-5)  # the nats, and the norm of the gradients
-        for array, wanted, name in zip(shared.hands.found, alone.hands.found, config.shapes, strict=True):
+        for array, wanted, name in zip(
+            shared.executor.last_gradients, alone.executor.last_gradients, config.shapes, strict=True
+        ):
             np.testing.assert_allclose(array, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max(), err_msg=name)
 
 
@@ -48,31 +51,31 @@ def test_one_seed_one_result(images):
 def test_a_run_that_was_interrupted_within_a_step_goes_on_as_if_it_had_not_been(images, monkeypatch):
     """In a notebook: Ctrl-C while the processes work, and then the loop again."""
     want, interrupted = list(trainer(images)), trainer(images)
-    metrics = [interrupted.advance()]
+    metrics = [next(interrupted)]
 
-    def stop(step):
+    def stop(pool):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(interrupted, "_make_batch", stop)  # the next step's, made while they work on this one
+        patch.setattr(WorkerPool, "_wait_for_all", stop)
         with pytest.raises(KeyboardInterrupt):
-            interrupted.advance()
+            next(interrupted)
     assert metrics + list(interrupted) == want
 
 
 def test_a_step_that_is_interrupted_while_the_parameters_change_is_a_whole_one(images):
     want, interrupted = list(trainer(images)), trainer(images)
-    hands, asked = interrupted.hands, []
+    pool, asked = interrupted.executor, []
 
     def stop_at_the_update():
         asked.append(True)
         if len(asked) == 3:  # after the gradients and their sum
             raise KeyboardInterrupt
-        Workers._wait_for_all(hands)
+        WorkerPool._wait_for_all(pool)
 
-    hands._wait_for_all = stop_at_the_update
+    pool._wait_for_all = stop_at_the_update
     with pytest.raises(KeyboardInterrupt):
-        interrupted.advance()
+        next(interrupted)
     assert list(interrupted) == want[1:]
 
 
@@ -96,10 +99,10 @@ def test_a_resumed_run_changes_no_bit(images, small_images, tmp_path):
 def test_the_processes_end_with_the_trainer(images, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     one = trainer(images)
-    one.advance()
+    next(one)
     if os.name == "posix":
         assert list(tmp_path.iterdir()) == []  # nothing is left behind, however the program ends
-    processes = one.hands._processes
+    processes = one.executor._processes
     assert [process.poll() for process in processes] == [None, None]
     del one
     gc.collect()
@@ -110,22 +113,22 @@ def test_the_processes_end_with_the_trainer(images, tmp_path, monkeypatch):
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 def test_ctrl_c_is_left_to_the_process_in_charge(images):
     one = trainer(images)
-    one.advance()
-    for process in one.hands._processes:
+    next(one)
+    for process in one.executor._processes:
         os.kill(process.pid, signal.SIGINT)
-    assert one.advance().step == 2
+    assert next(one).step == 2
 
 
 @pytest.mark.parametrize("gone", [False, True], ids=["while it works", "before it is told"])
 def test_a_lost_process_is_one_clear_line(images, gone):
     one = trainer(images)
-    one.advance()
+    next(one)
     before = {name: array.copy() for name, array in one.model.arrays().items()}
-    one.hands._processes[1].kill()
+    one.executor._processes[1].kill()
     if gone:
-        one.hands._processes[1].wait()
-    with pytest.raises(BadInput, match="ended unexpectedly"):
-        one.advance()
+        one.executor._processes[1].wait()
+    with pytest.raises(WorkerLost, match="ended unexpectedly"):
+        next(one)
     for name, array in one.model.arrays().items():
         np.testing.assert_array_equal(array, before[name])
 
@@ -134,11 +137,11 @@ def test_the_processes_do_not_take_a_folder_of_the_same_name_for_the_library(ima
     (tmp_path / "minidraw").mkdir()
     (tmp_path / "minidraw" / "__init__.py").write_text("raise ImportError('not this one')")
     monkeypatch.chdir(tmp_path)
-    assert trainer(images).advance().step == 1
+    assert next(trainer(images)).step == 1
 
 
 def test_the_number_of_workers_that_serves_best(monkeypatch):
-    monkeypatch.setattr("minidraw.train.cores", lambda: 8)
+    monkeypatch.setattr("minidraw.training.cores", lambda: 8)
     assert [best_workers(batch_size) for batch_size in (300, 100, 10)] == [8, 4, 1]
 
 

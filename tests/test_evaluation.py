@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from minidraw.autodiff import no_grad
-from minidraw.draw import Config, Draw
-from minidraw.evaluate import evaluate, log_mean_exp
+from minidraw.config import Config
+from minidraw.draw import Draw
+from minidraw.evaluation import evaluate, log_mean_exp
 from minidraw.ops import bernoulli
 
 
@@ -27,7 +28,7 @@ def log_p(model, x, points=161):
     with no_grad():
         *_, last = model.generate(z)
     log_prior = (-(z**2) / 2 - np.log(2 * np.pi) / 2).sum(axis=(0, 2)) + T * np.log(axis[1] - axis[0])
-    log_joint = [log_prior - bernoulli.maths(last.canvas.value, np.tile(image, (z.shape[1], 1)))[0] for image in x]
+    log_joint = [log_prior - bernoulli.on_arrays(last.c.value, np.tile(image, (z.shape[1], 1)))[0] for image in x]
     return np.array([log_mean_exp(a) + np.log(len(a)) for a in log_joint])
 
 

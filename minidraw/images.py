@@ -1,10 +1,8 @@
-"""Images: the bundled binarised MNIST, the reader of the IDX files it came from, and a person's own images.
+"""Images: the bundled binarised MNIST, how it was made from the original files, and a person's own images.
 
 MNIST: Y. LeCun, C. Cortes, C. J. C. Burges, http://yann.lecun.com/exdb/mnist/, CC BY-SA 3.0.
 """
 
-import gzip
-import math
 import os
 import zlib
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from importlib.resources import files
 import numpy as np
 
 from minidraw.errors import BadInput
+from minidraw.files import read_arrays, read_idx
 
 BUNDLED = files("minidraw") / "bundled" / "mnist.npz"
 BINARISATION_SEED = 0
@@ -25,19 +24,19 @@ IDX_FILES = {
 
 @dataclass(frozen=True)
 class Images:
-    """Three splits of images, each (count, planes * B * A): uint8 zeros and ones, or float32 greys in [0, 1]."""
+    """Three splits of images, each (count, channels * B * A): uint8 zeros and ones, or float32 greys in [0, 1]."""
 
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
     A: int  # width in pixels
     B: int  # height in pixels
-    planes: int = 1
+    channels: int = 1
 
     @property
-    def size(self):
-        """Height, width and planes of an image, like draw.Config.size."""
-        return self.B, self.A, self.planes
+    def shape(self):
+        """Height, width and channels of an image, like Config.image_shape."""
+        return self.B, self.A, self.channels
 
     @property
     def grey(self):
@@ -71,33 +70,6 @@ def grey_digits():
     """Two hundred grey training digits for illustrations, (200, 28, 28) uint8, and their labels."""
     with np.load(BUNDLED, allow_pickle=False) as arrays:
         return arrays["grey"], arrays["grey_labels"]
-
-
-def read_idx(path):
-    """The uint8 array of an IDX file, plain or gzipped. Raises BadInput for a missing, truncated or foreign one."""
-    try:
-        with open(path, "rb") as file:
-            content = file.read()
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise BadInput(f"{path}: cannot be read ({_reason(error)})") from None
-    if len(content) < 4 or content[:3] != b"\x00\x00\x08":
-        raise BadInput(f"{path}: not an IDX file of bytes; images may be IDX (plain or .gz), .npy or .npz files")
-    dimensions = content[3]
-    start = 4 + 4 * dimensions
-    if len(content) < start:
-        raise BadInput(f"{path}: truncated: it ends within its header")
-    shape = tuple(int(size) for size in np.frombuffer(content[4:start], ">u4"))
-    if len(content) - start != math.prod(shape):
-        raise BadInput(
-            f"{path}: truncated or damaged: {len(content) - start} bytes of data where {math.prod(shape)} belong"
-        )
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
-
-
-def _reason(error):
-    return getattr(error, "strerror", None) or error
 
 
 def build_mnist(folder):
@@ -140,29 +112,7 @@ def build_mnist(folder):
     }
 
 
-def read_arrays(path, what):
-    """The arrays of an .npz file by name, or {"": the array} of an .npy file; never unpickles.
-
-    Raises BadInput, "PATH: not `what`, or damaged", whatever NumPy and zipfile make of a foreign or damaged file.
-    """
-    try:
-        content = np.load(path, allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            return {"": content}
-        with content:
-            arrays = {name: content[name] for name in content.files}
-    except OSError as error:
-        if error.strerror is None:
-            raise BadInput(f"{path}: not {what}, or damaged") from None
-        raise BadInput(f"{path}: {error.strerror}") from None
-    except Exception:  # dozens of kinds: a zip file's, a header's, an unpickler's, a size no memory can hold
-        raise BadInput(f"{path}: not {what}, or damaged") from None
-    if not all(isinstance(array, np.ndarray) for array in arrays.values()):
-        raise BadInput(f"{path}: not {what}, or damaged")
-    return arrays
-
-
-def load(path, binary=True):
+def load_images(path, binary=True):
     """A person's own images, as Images: the last tenth is held out, as validation and test at once.
 
     `path` is an IDX file (plain or .gz), or an .npy or .npz file with one array, (count, height,
@@ -194,9 +144,9 @@ def load(path, binary=True):
         raise BadInput(f"{path}: holds NaN: floats must lie in [0, 1]")
     elif images.min() < 0 or images.max() > 1:
         raise BadInput(f"{path}: values from {images.min():.4g} to {images.max():.4g}: floats must lie in [0, 1]")
-    planes = 1 if images.ndim == 3 else 3
+    channels = 1 if images.ndim == 3 else 3
     B, A = images.shape[1:3]
-    if planes == 3:
+    if channels == 3:
         images = images.transpose(0, 3, 1, 2)
     images = np.ascontiguousarray(images, dtype=np.float32).reshape(len(images), -1)
     if ((images == 0) | (images == 1)).all():
@@ -205,4 +155,4 @@ def load(path, binary=True):
     train, held_out = images[:split], images[split:]
     if binary and images.dtype != np.uint8:
         held_out = binarise(held_out, np.random.default_rng(BINARISATION_SEED))
-    return Images(train, held_out, held_out, A, B, planes)
+    return Images(train, held_out, held_out, A, B, channels)

@@ -1,9 +1,9 @@
 """Small faults put into every hand-written backward, one at a time: do the gradient checks notice each of them?
 
-    python tests/mutants.py [--verbose]
+    python tests/support/mutants.py [--verbose]
 
 A mutant is a copy of an op with one change in its backward: an operator, a sign, a factor, a
-term, a constant, a name or a call. It is caught if a gradient of a case in `minidraw.checks`
+term, a constant, a name or a call. It is caught if a gradient of a case in `minidraw.gradcheck_cases`
 fails, has the wrong shape, or is missing, or if the backward raises. A survivor is either
 explained in EQUIVALENT, for it computes the same gradient, or a gap in the checks.
 
@@ -22,9 +22,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidraw import backend, checks, gradcheck
+from minidraw import backend, gradcheck, gradcheck_cases
 
-MODULES = ("affine", "lstm", "latent", "bernoulli", "attention", "elementwise")
+MODULES = ("affine", "lstm", "latent", "bernoulli", "attention", "elementary")
 
 OPERATORS = {
     ast.Add: ast.Sub,
@@ -58,7 +58,7 @@ EQUIVALENT = {
 
 
 class Mutant(NamedTuple):
-    """One change in the backward of one op; `maths` is the changed op, bare."""
+    """One change in the backward of one op; `function` is the changed op, bare."""
 
     op: str
     file: str
@@ -66,7 +66,7 @@ class Mutant(NamedTuple):
     kind: str
     original: str
     mutated: str
-    maths: callable
+    function: callable
 
     @property
     def reason(self):
@@ -104,8 +104,8 @@ def signed(container, key):
     if isinstance(node, ast.Tuple):
         for k in range(len(node.elts)):
             yield from signed(node.elts, k)
-    elif isinstance(node, ast.Call) and ast.unparse(node.func) == "Outer":  # a pair of factors: not an array
-        yield from ((node.args, k) for k in range(len(node.args)))
+    elif isinstance(node, ast.Call) and ast.unparse(node.func) == "FactoredGradient":  # not an array, but two
+        yield from signed(node.args, 0)
     elif not isinstance(node, ast.Constant | ast.List):
         yield container, key
 
@@ -204,7 +204,7 @@ def compiled(op, definitions, module):
     """The bare function of `op`, from the syntax trees of its definition and of kernels that it calls."""
     namespace = {**vars(module), "array_module": array_module}
     exec(compile(ast.fix_missing_locations(ast.Module(definitions, [])), "mutant", "exec"), namespace)
-    return namespace[op.name].maths
+    return namespace[op.name].on_arrays
 
 
 def mutants_of(op, module, file):
@@ -247,80 +247,51 @@ def ops_with_backward():
         module = importlib.import_module(f"minidraw.ops.{name}")
         file = f"minidraw/ops/{name}.py"
         for node in ast.parse(inspect.getsource(module)).body:
-            if isinstance(node, ast.FunctionDef) and hasattr(getattr(module, node.name), "maths"):
+            if isinstance(node, ast.FunctionDef) and hasattr(getattr(module, node.name), "on_arrays"):
                 yield node, module, file
 
 
 # The checks
 
 
-def as_tuple(value):
-    return value if isinstance(value, tuple) else (value,)
-
-
-def witnesses(case, inputs, cotangents):
-    """For every input of a case its gradient by (differences, complex step), or None for data."""
-    maths = partial(case.maths, **case.settings)
-
-    def f(*moved):
-        return as_tuple(maths(*moved)[0])
-
-    both = gradcheck.differences, gradcheck.complex_step
-    return [
-        None if name is None else [witness(f, inputs, k, cotangents) for witness in both]
-        for k, name in enumerate(case.names)
-    ]
-
-
 class Reference:
     """A case with its cotangents and its two witnesses, against which any backward can be held."""
 
-    def __init__(self, case, cotangents):
+    def __init__(self, case):
         self.case = case
-        self.cotangents = cotangents
-        self.wanted = witnesses(case, case.inputs, cotangents)
+        rng = np.random.default_rng(gradcheck_cases.SEED)
+        value, _ = case.op(*case.inputs, **case.settings)
+        self.cotangents = [rng.standard_normal(output.shape) for output in gradcheck.as_tuple(value)]
+        self.wanted = self.witnesses(case.inputs, self.cotangents)
 
-    def passes(self, maths):
-        """Whether the gradients of `maths` pass, as in `gradcheck.check`; what that raises, this raises."""
+    def witnesses(self, inputs, cotangents):
+        return gradcheck.witnesses(partial(self.case.op, **self.case.settings), inputs, self.case.names, cotangents)
+
+    def passes(self, op):
+        """Whether the gradients of `op` pass, as in `gradcheck.check`; what that raises, this raises."""
         case = self.case
         inputs, cotangents = [i.copy() for i in case.inputs], [c.copy() for c in self.cotangents]
-        value, backward = maths(*inputs, **case.settings)
-        outputs = [output.copy() for output in as_tuple(value)]
-        gradients = as_tuple(backward(*cotangents))
-        if not all(np.array_equal(now, before) for now, before in zip(as_tuple(value), outputs, strict=True)):
+        value, backward = op(*inputs, **case.settings)
+        outputs = [output.copy() for output in gradcheck.as_tuple(value)]
+        gradients = gradcheck.as_tuple(backward(*cotangents))
+        if not all(np.array_equal(*pair) for pair in zip(gradcheck.as_tuple(value), outputs, strict=True)):
             return False  # the backward wrote into what the op had returned
         wanted = self.wanted
         pairs = zip(inputs + cotangents, case.inputs + self.cotangents, strict=True)
         if not all(np.array_equal(now, before) for now, before in pairs):
-            wanted = witnesses(case, inputs, cotangents)  # the backward wrote into what it was given
-        for name, gradient, want in zip(case.names, gradients, wanted, strict=True):
-            if (gradient is None) != (want is None):
-                return False
-            if want is None:
-                continue
-            gradient = gradient.dense() if hasattr(gradient, "dense") else gradient
-            errors = [gradcheck.relative_error(gradient, w) for w in want]
-            if not gradcheck.Row(case.label, name, *errors).passed:
-                return False
-        return True
+            wanted = self.witnesses(inputs, cotangents)  # the backward wrote into what it was given
+        return all(row.passed for row in gradcheck.compare(case.label, case.names, gradients, wanted))
 
 
-def references(maths):
-    """The References of the cases of a bare op, with the cotangents of `checks.run`."""
-    rng = np.random.default_rng(checks.SEED)
-    found = []
-    for case in checks.op_cases():
-        value, _ = case.maths(*case.inputs, **case.settings)
-        cotangents = [rng.standard_normal(output.shape) for output in as_tuple(value)]
-        if case.maths is maths:
-            found.append(Reference(case, cotangents))
-    return found
+def references(op):
+    """The References of the cases of a bare op."""
+    return [Reference(case) for case in gradcheck_cases.op_cases() if case.op is op]
 
 
-def is_caught(maths, against):
-    """Whether any of the References `against` fails for the mutant `maths`."""
+def is_caught(function, against):
+    """Whether any of the References `against` fails for the mutant `function`."""
     try:
-        return not all(reference.passes(maths) for reference in against)
+        return not all(reference.passes(function) for reference in against)
     except Exception:  # whatever the mutant raises, it is noticed
         return True
 
@@ -334,12 +305,12 @@ def judged(ops=None):
     for op, module, file in known:
         if op.name not in wanted:
             continue
-        maths = getattr(module, op.name).maths
-        against = references(maths)
+        function = getattr(module, op.name).on_arrays
+        against = references(function)
         with warnings.catch_warnings(), np.errstate(all="ignore"):  # a mutant may divide by zero
             warnings.simplefilter("ignore")
             (itself, caught), *results = [
-                (mutant, is_caught(mutant.maths, against)) for mutant in mutants_of(op, module, file)
+                (mutant, is_caught(mutant.on_arrays, against)) for mutant in mutants_of(op, module, file)
             ]
             if caught:
                 raise RuntimeError(f"{itself.op} fails its own checks: its mutants would say nothing")

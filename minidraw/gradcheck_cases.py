@@ -7,24 +7,28 @@ import numpy as np
 
 from minidraw import gradcheck, ops
 from minidraw.autodiff import backward
-from minidraw.draw import Config, Draw
-from minidraw.ops import elementwise
+from minidraw.config import Config
+from minidraw.draw import Draw
+from minidraw.ops import elementary
+from minidraw.ops.affine import plain_affine
+from minidraw.ops.attention import plain_filterbank
 
 SEED = 0
 
 
 class Case(NamedTuple):
-    """A bare op (`op.maths`), its settings, float64 inputs, and their names (None for data)."""
+    """A bare op (`op.on_arrays`), its settings, float64 inputs, and their names (None for data)."""
 
     label: str
-    maths: callable
+    op: callable
     inputs: list
     names: list
     settings: dict
 
-    def run(self, rng):
-        """A gradcheck.Row for every input with a gradient."""
-        return gradcheck.check(partial(self.maths, **self.settings), self.inputs, self.names, rng, self.label)
+    def run(self, seed=SEED):
+        """A gradcheck.Row for every input with a gradient; `seed` gives the cotangents."""
+        rng = np.random.default_rng(seed)
+        return gradcheck.check(partial(self.op, **self.settings), self.inputs, self.names, rng, self.label)
 
 
 def op_cases():
@@ -34,32 +38,33 @@ def op_cases():
     cases = []
 
     def case(op, names, *inputs, label=None, **settings):
-        cases.append(Case(label or op.__name__, op.maths, [np.asarray(i) for i in inputs], names.split(), settings))
+        cases.append(Case(label or op.__name__, op.on_arrays, [np.asarray(i) for i in inputs], names.split(), settings))
 
     def data_case(op, names, *inputs, label=None):
         names = [None if name == "data" else name for name in names.split()]
-        cases.append(Case(label or op.__name__, op.maths, list(inputs), names, {}))
+        cases.append(Case(label or op.__name__, op.on_arrays, list(inputs), names, {}))
 
-    for op in (elementwise.add, elementwise.subtract, elementwise.multiply):
+    for op in (elementary.add, elementary.subtract, elementary.multiply):
         case(op, "a b", normal((3, 4)), normal((3, 4)))
         case(op, "a b", normal((2, 1, 4)), normal((3, 1)), label=f"{op.__name__}, broadcast")
-    case(elementwise.divide, "a b", normal((3, 4)), 1 + rng.random((3, 4)))
-    case(elementwise.divide, "a b", normal(4), 1 + rng.random((3, 1)), label="divide, broadcast")
-    for op in (elementwise.exp, elementwise.tanh, elementwise.sigmoid):
+    case(elementary.divide, "a b", normal((3, 4)), 1 + rng.random((3, 4)))
+    case(elementary.divide, "a b", normal(4), 1 + rng.random((3, 1)), label="divide, broadcast")
+    for op in (elementary.exp, elementary.tanh, elementary.sigmoid):
         case(op, "a", normal((3, 4)))
-    case(elementwise.log, "a", 0.5 + rng.random((3, 4)))
-    case(elementwise.matmul, "a b", normal((2, 3, 4)), normal((2, 4, 5)))
-    case(elementwise.sum, "a", normal((3, 4)))
-    case(elementwise.sum, "a", normal((2, 3, 4)), axis=(0, 2), label="sum, axis=(0, 2)")
-    case(elementwise.reshape, "a", normal((3, 4)), shape=(2, 6))
-    case(elementwise.concat, "a b c", normal((3, 2)), normal((3, 4)), normal((3, 1)))
+    case(elementary.log, "a", 0.5 + rng.random((3, 4)))
+    case(elementary.matmul, "a b", normal((2, 3, 4)), normal((2, 4, 5)))
+    case(elementary.sum, "a", normal((3, 4)))
+    case(elementary.sum, "a", normal((2, 3, 4)), axis=(0, 2), label="sum, axis=(0, 2)")
+    case(elementary.reshape, "a", normal((3, 4)), shape=(2, 6))
+    case(elementary.concat, "a b c", normal((3, 2)), normal((3, 4)), normal((3, 1)))
 
-    case(elementwise.split, "a", normal((2, 3, 6)), widths=(2, 3, 1))
-    case(elementwise.split_rows, "a", normal((5, 2)), first=2)
+    case(elementary.split, "a", normal((2, 3, 6)), widths=(2, 3, 1))
+    case(elementary.split_rows, "a", normal((5, 2)), first=2)
 
-    case(ops.affine, "x W b", normal((5, 3)), normal((3, 4)), normal(4))
-    case(ops.affine, "x W b", normal((5, 3)), normal((3, 4)), normal((5, 4)), label="affine, a bias for every row")
-    case(ops.affine, "x W b", normal((5, 2)), normal((3, 4)), normal(4), label="affine, x without its last column")
+    for op in (ops.affine, plain_affine):
+        case(op, "x W b", normal((5, 3)), normal((3, 4)), normal(4))
+        label = f"{op.__name__}, a bias for every row"
+        case(op, "x W b", normal((5, 3)), normal((3, 4)), normal((5, 4)), label=label)
     case(ops.lstm, "a cell", normal((3, 8)), normal((3, 2)))
     case(ops.lstm, "a cell", 4 * normal((3, 8)), normal((3, 2)), label="lstm, gates nearly shut")
     data_case(ops.sample, "mu log_sigma data", normal((3, 2)), normal((3, 2)), normal((3, 2)))
@@ -75,12 +80,13 @@ def op_cases():
         ("tall", 4, 5, 9, 0.5 * normal((4, 5))),
         ("outside", 3, 6, 7, 0.2 * normal((4, 5)) + [2, -2, 1, 0, 0]),
     ]:
-        case(ops.filterbank, "p", p, N=N, A=A, B=B, label=f"filterbank, {label}")
-    for planes in (1, 3):
+        for op in (ops.filterbank, plain_filterbank):
+            case(op, "p", p, N=N, A=A, B=B, label=f"{op.__name__}, {label}")
+    for channels in (1, 3):
         F_x, F_y = rng.random((2, 3, 7)), rng.random((2, 3, 5))
         gamma = 0.5 + rng.random(2)
-        label = f"{planes} plane" + "s" * (planes > 1)
-        x, x_hat, w = normal((2, planes * 35)), normal((2, planes * 35)), normal((2, planes * 9))
+        label = f"{channels} channel" + "s" * (channels > 1)
+        x, x_hat, w = normal((2, channels * 35)), normal((2, channels * 35)), normal((2, channels * 9))
         data_case(ops.read, "data x_hat F_x F_y gamma", x, x_hat, F_x, F_y, gamma, label=f"read, {label}")
         case(ops.write, "w F_x F_y gamma", w, F_x, F_y, gamma, label=f"write, {label}")
     return cases
@@ -95,14 +101,14 @@ def model_cases():
         "no attention": Config(read_N=None, write_N=None, A=3, B=2, **small),
         "read only": Config(read_N=3, write_N=None, A=4, B=5, **small),
         "write only": Config(read_N=None, write_N=2, A=3, B=2, **small),
-        "colour, learned start": Config(read_N=2, write_N=2, A=3, B=4, planes=3, learned_start=True, **small),
+        "colour, learned start": Config(read_N=2, write_N=2, A=3, B=4, channels=3, learned_start=True, **small),
     }.items():
         rng = np.random.default_rng(SEED)
         parameters = {name: 0.7 * rng.standard_normal(shape) for name, shape in config.shapes.items()}
         x = rng.integers(0, 2, (2, config.pixels)).astype(float)
         noise = rng.standard_normal((config.T, 2, config.z_size))
-        maths = partial(_bound, config, x, noise)
-        cases.append(Case(f"DRAW, {label}", maths, list(parameters.values()), list(parameters), {}))
+        op = partial(_bound, config, x, noise)
+        cases.append(Case(f"DRAW, {label}", op, list(parameters.values()), list(parameters), {}))
     return cases
 
 
@@ -112,10 +118,3 @@ def _bound(config, x, noise, *parameters):
     L_x, L_z = model.nats(x, noise)
     loss = (L_x + L_z).mean()
     return loss.value, lambda dy: tuple(dy * g for g in backward(loss, model.parameters.values()))
-
-
-def run(cases):
-    """A gradcheck.Row for every input of every case, as they are found; the cotangents come from one fixed seed."""
-    rng = np.random.default_rng(SEED)
-    for case in cases:
-        yield from case.run(rng)
