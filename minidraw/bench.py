@@ -72,14 +72,13 @@ def bench(preset, config, recipe, device="cpu", rounds=40):
 
     In a process of its own, so that the memory is this configuration's alone. Raises WorkerLost where that ends.
     """
-    process = start_python("from minidraw.bench import _answer; _answer()", {})
-    try:
-        question = [preset, asdict(config), asdict(recipe), device, rounds]
-        answer, _ = process.communicate(json.dumps(question))
-    except BaseException:  # Ctrl-C, too; its workers end with it
-        process.kill()
-        process.wait()
-        raise
+    question = json.dumps([preset, asdict(config), asdict(recipe), device, rounds])
+    with start_python("from minidraw.bench import _answer; _answer()", {}) as process:
+        try:
+            answer, _ = process.communicate(question)
+        except BaseException:  # Ctrl-C, too; its workers end with it
+            process.kill()
+            raise
     if process.returncode:
         raise WorkerLost("the process that was timed ended unexpectedly, perhaps for lack of memory")
     return Timing(*json.loads(answer.splitlines()[-1]))
@@ -92,6 +91,7 @@ def _answer():
 
 def _bench(preset, config, recipe, device, rounds):
     xp = library(device)
+    recipe = replace(recipe, growth=())  # a step with all of the model's glimpses
     trainer = Trainer(Draw.initial(config, recipe.seed, xp=xp), mnist(), recipe)
     for _ in range(WARM_UP):
         next(trainer)
@@ -155,7 +155,7 @@ def profile(config, recipe, rounds=20):
 
     Every op that the model calls, and the rest: the weights' gradients, the tape, the clip and Adam, the batch.
     """
-    trainer = Trainer(Draw.initial(config, recipe.seed), mnist(), replace(recipe, workers=1))
+    trainer = Trainer(Draw.initial(config, recipe.seed), mnist(), replace(recipe, workers=1, growth=()))
     for _ in range(WARM_UP):
         next(trainer)
     spent = {}  # name -> [seconds forward, seconds backward]
@@ -183,6 +183,6 @@ def profile(config, recipe, rounds=20):
         for _ in range(rounds):
             next(trainer)
     whole = time.perf_counter() - start
-    spent["gradients of weights, tape, Adam, the rest"] = [whole - sum(map(sum, spent.values())), 0.0]
+    spent["the rest: weights, tape, Adam"] = [whole - sum(map(sum, spent.values())), 0.0]
     rows = {name: (forward / rounds * 1e3, backward / rounds * 1e3) for name, (forward, backward) in spent.items()}
     return dict(sorted(rows.items(), key=lambda row: -sum(row[1])))

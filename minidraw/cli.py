@@ -465,17 +465,17 @@ def _bench(args, parser):
         where = f"{machine}; {args.device}, {workers} worker{'s' * (workers > 1)}"
         medians = f"medians, and ranges between the quartiles, of {args.rounds} steps"
         _say(f"float32, batch {chosen[0][2].batch_size}, {where}; {medians}")
-        print(f"{'':20} {'step':>14} {'its products':>16} ratio images/s   peak memory")
+        print(f"{'milliseconds':19} {'a step':>16} {'its products':>14}  ratio images/s  memory")
     rows = []
     for name, config, recipe in chosen:
         row = bench(name, config, replace(recipe, workers=_workers(args, recipe)), args.device, args.rounds)
         rows.append(row)
         if not args.json:
-            memory = "unknown" if row.peak_mib is None else f"{row.peak_mib:.0f} MiB"
+            memory = "?" if row.peak_mib is None else f"{row.peak_mib:.0f} MiB"
             print(
-                f"{_title(name, row.attention):20} {row.step_ms:7.1f} ({row.step_spread_ms:.1f}) ms"
-                f"{row.floor_ms:8.1f} ({row.floor_spread_ms:.1f}) ms {row.ratio:5.2f} {row.images_per_second:8.0f} "
-                f"{memory:>13}"
+                f"{_title(name, row.attention):19} {row.step_ms:8.1f} ({row.step_spread_ms:5.1f})"
+                f"{row.floor_ms:7.1f} ({row.floor_spread_ms:5.1f}) {row.ratio:6.2f} {row.images_per_second:8.0f} "
+                f"{memory:>8}"
             )
     if args.json:
         print(json.dumps([row._asdict() for row in rows]))
@@ -490,9 +490,9 @@ def _title(preset, attention):
 
 def _print_profile(title, rows):
     total = sum(map(sum, rows.values()))
-    print(f"\n{title:44} forward  backward  share of {total:.1f} ms")
+    print(f"\n{title:36} forward  backward  share of {total:.1f} ms")
     for name, (forward, backward) in rows.items():
-        print(f"{name:44} {forward:7.2f}  {backward:8.2f}  {(forward + backward) / total:5.0%}")
+        print(f"{name:36} {forward:7.2f}  {backward:8.2f}  {(forward + backward) / total:5.0%}")
 
 
 def _gradcheck(args, parser):

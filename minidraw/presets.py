@@ -11,9 +11,16 @@ PRESETS = {
     ),
     # the sizes of the blog post that minidraw started from
     "blog": (Config(), Recipe()),
-    # the paper's MNIST model, table 3; it says nothing of how it was trained
+    # the paper's MNIST model, table 3; it says nothing of how it was trained. All weights are shared over t, so T can
+    # grow: most is learned while a step still costs a quarter
     "paper": (
         Config(T=64, read_N=2, write_N=5, z_size=100, learned_start=True),
-        Recipe(steps=100_000, horizon=100_000, learning_rate=5e-4),
+        Recipe(
+            steps=100_000,
+            horizon=100_000,
+            learning_rate=1e-3,
+            floor=0.02,
+            growth=((0.6, 16), (0.85, 32)),
+        ),
     ),
 }

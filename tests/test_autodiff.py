@@ -44,6 +44,7 @@ def test_diamonds_are_visited_once_in_creation_order():
     assert len(visits) == 30
 
 
+@pytest.mark.slow
 def test_long_chains_need_no_recursion():
     x = start = Tensor(np.array(0.5))
     for _ in range(50_000):

@@ -77,11 +77,10 @@ def test_a_step_neither_mixes_nor_waits_nor_uploads(config):
     factor = clip_factor(norm, 0.1)
     assert standin.traffic == {"uploads": 0, "downloads": 0}
     want = nats_and_gradients(Draw.initial(config), *inputs(config, np), 4)
-    assert (L_x.get(), L_z.get()) == (want[0], want[1])
-    for got, wanted in zip(gradients, want[2], strict=True):
-        np.testing.assert_array_equal(got.get(), wanted)
     want_norm = global_norm(want[2])
-    assert (norm.get(), factor.get()) == (want_norm, clip_factor(want_norm, 0.1))
+    found = (L_x, L_z, *gradients, norm, factor)
+    for got, wanted in zip(found, (*want[:2], *want[2], want_norm, clip_factor(want_norm, 0.1)), strict=True):
+        np.testing.assert_allclose(got.get(), wanted, rtol=1e-5, atol=1e-6 * np.abs(wanted).max())
 
 
 def test_training_uploads_a_batch_and_fetches_once_a_step(small_images):
@@ -93,9 +92,9 @@ def test_training_uploads_a_batch_and_fetches_once_a_step(small_images):
     assert standin.traffic == {"uploads": len(rest), "downloads": len(rest)}  # x; L_x, L_z and the norm in one
     host = Trainer(Draw.initial(config), images, RECIPE)
     host.batch = lambda step: [array.get() for array in device.batch(step)]  # for noise is made where it is used
-    assert [first, *rest] == list(host)
+    np.testing.assert_allclose([first, *rest], list(host), rtol=1e-5)
     for name, array in host.model.arrays().items():
-        np.testing.assert_array_equal(device.model.arrays()[name].get(), array)
+        np.testing.assert_allclose(device.model.arrays()[name].get(), array, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
 def test_checkpoints_move_between_devices(small_images, tmp_path):

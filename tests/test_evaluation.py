@@ -9,6 +9,8 @@ from minidraw.draw import Draw
 from minidraw.evaluation import evaluate, log_mean_exp
 from minidraw.ops import bernoulli
 
+pytestmark = pytest.mark.slow
+
 
 def small_model(T=1):
     """Random weights; an encoder that is wider than the prior, so that the weights p/q have no long tail."""

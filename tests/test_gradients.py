@@ -21,6 +21,7 @@ def test_every_op_and_input(case):
         assert row.differences <= 1e-7 and row.complex_step <= 1e-12, row
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", MODEL_CASES, ids=lambda case: case.label)
 def test_the_whole_model_and_every_parameter(case):
     for row in case.run():
@@ -145,6 +146,7 @@ def test_data_must_have_no_gradient(rng):
         gradcheck.check(wrong(lambda a, b, dy: (dy * b, dy * a)), [rng.random(3), rng.random(3)], ["a", None], rng, "p")
 
 
+@pytest.mark.slow
 def test_no_mutant_of_a_backward_survives():
     """Every backward, changed in one place at a time: the checks notice, or the change is shown to be none."""
     from support import mutants

@@ -1,6 +1,7 @@
 """The plan of the house: imports point down, and only one room knows of the GPU."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import minidraw
 
 ROOT = Path(minidraw.__file__).parent
+REPOSITORY = Path(__file__).parents[1]
 OPS = ["ops.affine", "ops.lstm", "ops.latent", "ops.bernoulli", "ops.attention", "ops.__init__"]
 FLOORS = [  # a room may import from the floors below it
     ["__main__"],
@@ -74,3 +76,19 @@ def test_importing_minidraw_leaves_matplotlib_alone():
     """It is most of what an import would cost."""
     code = "import sys, minidraw, minidraw.cli; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_lowest_versions_are_those_that_a_job_tests():
+    claimed = re.findall(r'"(numpy|matplotlib|tqdm|pytest)>=([\d.]+)"', (REPOSITORY / "pyproject.toml").read_text())
+    pinned = re.findall(r"^(\w+)==([\d.]+)$", (REPOSITORY / "tests" / "lowest.txt").read_text(), re.MULTILINE)
+    assert len(pinned) == 4 and dict(claimed) == dict(pinned)
+
+
+def test_what_is_public_is_on_one_page():
+    """Every name of `__all__` stands in the README's table, and the table names nothing else."""
+    rows = (REPOSITORY / "README.md").read_text(encoding="utf-8").split("Everything that is public")[1].split("## ")[0]
+    for name in minidraw.__all__:
+        assert name in rows and hasattr(minidraw, name), name
+    first_column = " ".join(row.split("|")[1] for row in rows.splitlines() if row.startswith("| `"))
+    named = set(re.findall(r"`(\w+)(?=[(.`])", first_column)) - {"minidraw"}
+    assert named <= set(minidraw.__all__), named - set(minidraw.__all__)

@@ -106,7 +106,7 @@ def bad_files(folder, rng):
     whole = idx(images)
     contents = {
         "missing": (None, "No such file"),
-        "truncated": (whole[:-7], "truncated or damaged: 233 bytes of data where 240 belong"),
+        "truncated": (whole[:-7], "truncated or damaged: 233 bytes where 240 bytes belong"),
         "header only": (whole[:6], "ends within its header"),
         "foreign": (b"PNG, or so it says", "not an IDX file"),
         "empty": (b"", "not an IDX file"),

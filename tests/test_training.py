@@ -45,6 +45,7 @@ def test_one_seed_one_result(images):
     assert [m.step for m in runs[0]] == list(range(1, 13))
 
 
+@pytest.mark.slow
 def test_it_learns_the_squares(images):
     """A seeded short run: from a blank canvas to a bound well below it."""
     history = list(trainer(images, steps=400, horizon=400, learning_rate=0.01))
@@ -153,6 +154,7 @@ def test_stopping_and_resuming_changes_no_bit(images, small_images, tmp_path, wh
     assert state(tmp_path / "stopped") == state(tmp_path / "whole")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_resuming_changes_no_bit_where_T_grows(images, small_images, tmp_path, workers):
     config, recipe = replace(CONFIG, T=4), replace(RECIPE, growth=((0.25, 1), (0.5, 2)), workers=workers)
@@ -196,6 +198,7 @@ def test_work_after_the_last_checkpoint_is_done_again(images, small_images, tmp_
     assert state(tmp_path / "cut") == state(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_kill_9_loses_only_what_was_not_saved(small_images, tmp_path):
     script = "import sys; from minidraw import cli, runs; runs.SAVE_EVERY = 0.1; sys.exit(cli.main(sys.argv[1:]))"
     command = [
@@ -237,6 +240,7 @@ def test_a_finished_run_can_be_extended(whole_run):
     assert lines[-1]["learning_rate"] == pytest.approx(0.05e-3)  # beyond its horizon the schedule stays at its floor
 
 
+@pytest.mark.slow
 def test_validation_is_recorded_and_pictures_are_drawn(images, tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "VALIDATE_EVERY", 5)
     run = Run.new(tmp_path / "run", CONFIG, RECIPE, images)
@@ -244,6 +248,7 @@ def test_validation_is_recorded_and_pictures_are_drawn(images, tmp_path, monkeyp
     history = run.history()
     assert history["step"] == list(range(1, 13)) and history["validation"][0] == [5, 10]
     assert {path.name for path in run.folder.iterdir()} == {
+        ".lock",
         "checkpoint.npz",
         "metrics.jsonl",
         "samples.png",

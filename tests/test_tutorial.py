@@ -43,6 +43,7 @@ def prose(text):
     return "\n".join(part.text for part in chapters.parse(text) if part.kind == "")
 
 
+@pytest.mark.slow
 @by_name
 def test_a_chapter_does_what_it_says(path):
     chapters.run(path)

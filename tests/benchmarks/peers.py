@@ -73,7 +73,8 @@ class Contestant:
     def __init__(self, contender, config, recipe):
         import_module(FRAMEWORKS[contender])
         images = mnist()
-        recipe = replace(recipe, workers=best_workers(recipe.batch_size) if contender == MINIDRAW else 1)
+        workers = best_workers(recipe.batch_size) if contender == MINIDRAW else 1
+        recipe = replace(recipe, workers=workers, growth=())
         self.trainer, self.steps = Trainer(Draw.initial(config, seed=0), images, recipe), 0
         model = config, recipe, self.trainer.model.arrays()
         if contender in (MINIDRAW, ALONE):

@@ -85,7 +85,7 @@ def _method(name):
     return method
 
 
-for _name in ("sum", "mean", "reshape", "ravel", "swapaxes", "astype", "copy"):
+for _name in ("sum", "mean", "min", "max", "reshape", "ravel", "swapaxes", "astype", "copy"):
     setattr(Array, _name, _method(_name))
 
 
