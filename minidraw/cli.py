@@ -550,10 +550,9 @@ def main(argv=None):
             stream.reconfigure(errors="backslashreplace")
     try:
         args = _parser().parse_args(argv)
-        status = args.run(args, args.parser)
+        status, message = args.run(args, args.parser), ""
         if sys.stdout is not None:
             sys.stdout.flush()
-        return status
     except MinidrawError as error:
         flags = ", ".join("--" + name.replace("_", "-") for name in error.arguments)
         status, message = 1, f"{error} ({flags})" if flags else str(error)
@@ -579,9 +578,10 @@ def _print_error(message):
 
 
 def _give_up_output():
-    """Drop what standard output cannot take: else Python would complain of it once more as it ends."""
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Drop what cannot be written: else Python would complain of it once more as it ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -30,13 +30,14 @@ DENSEST = 1100  # bytes that deflate can make of one, at the very most (1032), a
 def open_file(path):
     """Open a file for reading bytes, as a context. Raises BadInput for what is missing, or is no regular file."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # asked first: opening a FIFO would wait for ever
-            raise BadInput(f"{path}: not a file that could be read: a folder, or a device")
-        file = open(path, "rb")
+        regular = stat.S_ISREG(os.stat(path).st_mode)  # asked first: opening a FIFO would wait for ever
+        file = open(path, "rb") if regular else None
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}") from None
     except ValueError:  # a NUL in the path
         raise BadInput(f"{path!r}: no path to a file") from None
+    if file is None:
+        raise BadInput(f"{path}: not a file that could be read: a folder, or a device")
     with file:
         yield file
 

@@ -9,18 +9,18 @@ from pathlib import Path
 from torture.common import ENVIRONMENT, call, children, left_behind, resume, state, train
 
 
-def kills(folder, images, count, seed=0):
+def kills(folder, images, count, seed=0, workers_tried=(1, 2)):
     """Kill training `count` times in all, with one process and with two; each run must end as if nothing had been."""
     rng, done, wrong, folder = random.Random(seed), 0, [], Path(folder)
     whole = {}
-    for workers in (1, 2):
+    for workers in workers_tried:
         status, _, err = call(train(images, folder / f"whole-{workers}", workers=workers))
         assert status == 0, err
         whole[workers] = state(folder / f"whole-{workers}")
     number = 0
     while done < count:
         number += 1
-        workers, run = rng.choice((1, 2)), folder / f"killed-{number}"
+        workers, run = rng.choice(workers_tried), folder / f"killed-{number}"
         while True:
             saved = (run / "checkpoint.npz").exists()
             command = resume(run) if saved else train(images, run, workers=workers)
