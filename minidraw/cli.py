@@ -436,7 +436,7 @@ def _page(args, parser):
     path = Path(args.out) if args.out else new_folder("pictures/page", ".html")
     if path.exists():
         raise BadInput(f"{path} exists already: choose another file", "out")
-    binary = saved.recipe is None or saved.recipe.binary
+    binary = (saved.recipe is None or saved.recipe.binary) and not args.keep_grey
     content = page.page(saved.model, test, labels, binary).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda file: file.write(content))
