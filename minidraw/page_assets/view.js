@@ -65,8 +65,9 @@
 
   /** Points as two hexadecimal digits for x and for y, in 255ths of the sheet; in colour the ink comes first. */
   const hex = (v) => Math.round(255 * clamp(v, 0, 1)).toString(16).padStart(2, "0");
+  const pointText = ([px, py]) => hex(px) + hex((py * A) / B);
   const asText = (strokes) => strokes.map(({ points, color }) =>
-    (channels === 3 ? color.map(hex).join("") : "") + points.map(([x, y]) => hex(x) + hex((y * A) / B)).join("")).join("-");
+    (channels === 3 ? color.map(hex).join("") : "") + points.map(pointText).join("")).join("-");
   function fromText(text) {
     if (!/^[0-9a-f-]*$/.test(text)) return [];
     const ink = channels === 3 ? 3 : 0;
@@ -93,6 +94,8 @@
 
   const means = (c) => c.map(minidraw.logistic);
   const largest = (a) => a.reduce((most, v) => Math.max(most, Math.abs(v)), 1e-12);
+  /** Numbers from 0 up, the largest as white if it is above 1. */
+  const bright = (a) => a.map((v) => v / Math.max(largest(a), 1));
   /** Numbers of either sign, zero as mid grey. */
   const signed = (a, most = largest(a)) => a.map((v) => 0.5 + (0.5 * v) / most);
 
@@ -163,7 +166,7 @@
     const drawing = state.strokes.length > 0;
     document.querySelectorAll("#digits input").forEach((input, k) => (input.checked = !drawing && k === state.digit));
     sheet();
-    const [seen, drawn] = [$("seen"), $("drawn")].map((stage) => [stage.querySelector("canvas"), stage.querySelector("svg")]);
+    const [seen, drawn] = [$("seen"), $("drawn")].map((stage) => ["canvas", "svg"].map((n) => stage.querySelector(n)));
     paint(seen[0], x);
     paint(drawn[0], means(canvasAt(t)));
     [seen[1], drawn[1]].forEach((svg) => svg.setAttribute("viewBox", box(0)));
@@ -175,7 +178,7 @@
     const L_x = [minidraw.bernoulli(blank(), x), ...steps.map((s) => s.L_x)];
     const L_z = steps.map((s) => s.L_z);
     const paid = L_z.slice(0, t).reduce((total, v) => total + v, 0);
-    let text = `Step 0: the canvas is blank, every pixel as likely black as white. To send the image from here would cost `
+    let text = "Step 0: nothing is drawn yet. To correct this canvas, pixel by pixel, would cost "
       + `${nats(L_x[0])} nats.`;
     if (step) {
       const looks = step.read_window ? `It reads ${place(step.read_window)}` : "It reads the whole image";
@@ -195,14 +198,14 @@
 
   function showPatches(step) {
     const N = config.read_N, size = N && channels * N * N;
-    const grey = [0, 0, 0].map(() => new Float64Array(channels * 4).fill(0.5));
-    const shown = !step ? grey.map((image) => [image, 2]) : [
-      N ? [step.r.subarray(0, size), N] : [grey[0], 2],
-      N ? [signed(step.r.subarray(size)), N] : [grey[1], 2],
-      step.w ? [signed(step.w), config.write_N] : [grey[2], 2],
-    ];
-    if (step && N) shown[0][0] = step.r.subarray(0, size).map((v) => v / Math.max(largest(step.r.subarray(0, size)), 1));
-    ["patch-x", "patch-x_hat", "patch-w"].forEach((id, k) => paint($(id), shown[k][0], shown[k][1], shown[k][1]));
+    const nothing = [new Float64Array(channels * 4).fill(0.5), 2];
+    const [seen, missing] = step && N ? [step.r.subarray(0, size), step.r.subarray(size)] : [];
+    const shown = {
+      "patch-x": seen ? [bright(seen), N] : nothing,
+      "patch-x_hat": missing ? [signed(missing), N] : nothing,
+      "patch-w": step && step.w ? [signed(step.w), config.write_N] : nothing,
+    };
+    for (const [id, [patch, side]] of Object.entries(shown)) paint($(id), patch, side, side);
   }
 
   function scale(values) {
@@ -214,7 +217,8 @@
     const at = (k) => 34 + (280 * (k - from + 0.5)) / count;
     const every = Math.ceil(count / 11);
     let marks = "";
-    for (let k = from; k < from + count; k += every) marks += `<text x="${at(k)}" y="146" text-anchor="middle">${k}</text>`;
+    for (let k = from; k < from + count; k += every)
+      marks += `<text x="${at(k)}" y="146" text-anchor="middle">${k}</text>`;
     return { at, up: (v) => 126 - (112 * v) / top, marks: marks
       + `<text x="28" y="18" text-anchor="end">${Number(top.toPrecision(3))}</text>`
       + '<text x="28" y="130" text-anchor="end">0</text><path class="axis" d="M34 14H314M34 126H314"/>' };
@@ -448,7 +452,7 @@
     const image = images[state.digit], energy = image.reduce((total, v) => total + v * v, 0);
     result = minidraw.over(image, Float64Array.from(state.p), sizes(), state.loss, state.fault);
     push = [...result.dp].map((v) => -v);
-    full = state.loss === "back" ? energy / 2 || 1 : 1;
+    full = state.loss === "back" ? energy / 8 || 1 : 0.5;
     $("window-digit").value = state.digit;
     $("N").value = state.N;
     $("loss").value = state.loss;
@@ -459,10 +463,10 @@
     svg.innerHTML = overlay();
     curves($("F_x"), result.filters.F_x, A, true);
     curves($("F_y"), result.filters.F_y, B, false);
-    paint($("glimpse"), result.r, state.N, state.N);
-    paint($("back"), result.back);
+    bestSeen("glimpse", result.r, state.N, state.N);
+    bestSeen("back", result.back, A, B);
     $("L").textContent = result.L.toFixed(state.loss === "back" ? 2 : 4);
-    $("full").textContent = state.loss === "back" ? `the loss of writing nothing, ${full.toFixed(0)}` : "1";
+    $("full").textContent = full.toFixed(1);
     push.forEach((v, k) => {
       $(`p${k}`).value = state.p[k];
       $(`p${k}-value`).textContent = state.p[k].toFixed(2);
@@ -478,6 +482,13 @@
     stage.setAttribute("aria-label", `The window over ${called(state.digit)}, at ${place(state.p)}`);
     speak(`Loss ${$("L").textContent}. ${text}`);
     remember();
+  }
+
+  /** Show what may be faint, as bright as it can be, and say by how much. */
+  function bestSeen(id, image, width, height) {
+    const most = largest(image);
+    paint($(id), image.map((v) => v / most), width, height);
+    $(`${id}-scale`).textContent = most > 1e-6 ? `: white is ${most.toPrecision(2)}` : ": nothing";
   }
 
   function windowText() {
@@ -504,7 +515,8 @@
       arrow = `<path class="arrow under" d="${d}"/><path class="arrow" d="${d}"/>`;
     }
     const side = (state.N - 1) * delta, shift = state.fault ? -delta : 0, grip = 0.03 * Math.max(A, B);
-    const corner = `<circle class="handle" cx="${g[0] + side / 2 + shift}" cy="${g[1] + side / 2 + shift}" r="${grip}"/>`;
+    const [cx, cy] = g.map((v) => v + side / 2 + shift);
+    const corner = `<circle class="handle" cx="${cx}" cy="${cy}" r="${grip}"/>`;
     const middle = state.fault ? frame(state.p, sizes(), "write") : "";
     return middle + frame(state.p, sizes(), "read", state.fault) + spots + corner + arrow;
   }
@@ -663,7 +675,8 @@
     $("k").value = k;
     $("k-value").textContent = `${k} of ${T}`;
     $("anew").setAttribute("aria-label", `Twelve endings of dream ${one + 1}, its first ${k} steps held`);
-    const what = k === 0 ? "Nothing is held" : k === T ? "All is held" : `Steps 1 to ${k} are held, ${k + 1} to ${T} drawn anew`;
+    const what = k === 0 ? "Nothing is held" : k === T ? "All is held"
+      : `Steps 1 to ${k} are held, ${k + 1} to ${T} drawn anew`;
     $("dream-says").textContent = `${what}: a pixel differs by ${spread.toFixed(3)} from ending to ending (standard `
       + "deviation, mean over the pixels).";
     speak($("dream-says").textContent);
@@ -754,8 +767,9 @@
     const windows = model.reading || model.writing;
     const size = Object.values(data.shapes).reduce((all, shape) => all + shape.reduce((a, b) => a * b, 1), 0);
     $("about").textContent = `This is DRAW with all its ${size.toLocaleString("en")} numbers, alive in this page. `
-      + (windows ? "It looks at an image through a small window, and draws it again, " : "It looks at an image, and draws it again, ")
-      + `in ${T} step${T > 1 ? "s" : ""}. Touch anything.`;
+      + `It looks at an image${windows ? " through a small window" : ""}, and draws it again, in ${T} `
+      + `step${T > 1 ? "s" : ""}. Touch anything.`;
+    $("mnist").hidden = !data.labels;
     document.querySelectorAll(".attentive").forEach((element) => (element.hidden = !windows));
     $("ink-label").hidden = channels !== 3;
     choices($("digits"), "digit", images.length, called, (k) => {
