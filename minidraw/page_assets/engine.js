@@ -301,7 +301,11 @@ const minidraw = (() => {
   }
 
   /** The bytes of a base64 text. */
-  const unpacked = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  function unpacked(text) {
+    const letters = atob(text), bytes = new Uint8Array(letters.length);
+    for (let k = 0; k < bytes.length; k++) bytes[k] = letters.charCodeAt(k);
+    return bytes;
+  }
 
   /** The Draw in the data of a page, as page.py packed it. */
   function load({ config, shapes, parameters }) {
