@@ -45,6 +45,7 @@ def _path(text):
     return text
 
 
+ROUNDED_ON = 300  # test images that tell what rounding costs
 BUSY = 0.25  # the range between the quartiles over the median from which a time says little
 
 positive = _number(int, 1, 10**9, "a whole number from 1 to a billion")
@@ -138,6 +139,16 @@ def _parser():
     saved_run(sub)
     own_images(sub, "the run's test images")
     sub.add_argument("--out", metavar="FOLDER", help="for the pictures (default: pictures/reconstruct-1, -2, ...)")
+
+    sub = command(
+        "page",
+        _page,
+        "a model as one page for a browser, to draw for it and to move its window",
+        "A model as one HTML file that a browser opens: draw for it, move its window, see it dream.",
+    )
+    saved_run(sub)
+    own_images(sub, "the run's test images")
+    sub.add_argument("--out", type=_path, metavar="FILE", help="the page (default: pictures/page-1.html, -2, ...)")
 
     sub = command("evaluate", _evaluate, "the bound, in nats, on the test images")
     saved_run(sub)
@@ -412,6 +423,28 @@ def _reconstruct(args, parser):
             )
         )
     _pictures(args.out, "reconstruct", pictures)
+    return 0
+
+
+def _page(args, parser):
+    from minidraw import page
+
+    saved = checkpoint.load_run(args.folder)
+    test, labels = _test_images(args, saved), None
+    if args.data is None and saved.about.get("data") is None:
+        labels = images.mnist_labels("test")
+    path = Path(args.out) if args.out else new_folder("pictures/page", ".html")
+    if path.exists():
+        raise BadInput(f"{path} exists already: choose another file", "out")
+    binary = (saved.recipe is None or saved.recipe.binary) and not args.keep_grey
+    content = page.page(saved.model, test, labels, binary).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda file: file.write(content))
+    _say(f"{path}: open it in a browser, by a double click; it fetches nothing and needs no server")
+    cost = page.cost_of_rounding(saved.model, test[:ROUNDED_ON])
+    count = min(len(test), ROUNDED_ON)
+    nats = f"{cost:+.3f} nats an image ({count} test images)" if cost else "no nats: they are float16 already"
+    _say(f"{len(content) / 1e6:.1f} MB; rounding the parameters to float16 costs {nats}")
     return 0
 
 

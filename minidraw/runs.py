@@ -29,12 +29,12 @@ SAVE_EVERY = 20  # seconds
 LOCK = ".lock"
 
 
-def new_folder(stem):
-    """The first of STEM-1, STEM-2, ... that does not exist yet."""
+def new_folder(stem, suffix=""):
+    """The first of STEM-1, STEM-2, ... that does not exist yet; with a suffix, the name for a file."""
     number = 1
-    while Path(f"{stem}-{number}").exists():
+    while Path(f"{stem}-{number}{suffix}").exists():
         number += 1
-    return Path(f"{stem}-{number}")
+    return Path(f"{stem}-{number}{suffix}")
 
 
 def images_of(about, binary=True):

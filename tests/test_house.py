@@ -15,7 +15,7 @@ FLOORS = [  # a room may import from the floors below it
     ["__main__"],
     ["cli"],
     ["__init__"],
-    ["runs", "presets", "bench"],
+    ["runs", "presets", "bench", "page"],
     ["plots", "evaluation", "checkpoint"],
     ["training"],
     ["workers"],
