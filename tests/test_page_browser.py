@@ -119,6 +119,14 @@ class Page:
         actions.perform()
 
 
+def wait(until):
+    """For something to become true."""
+    deadline = time.monotonic() + 20
+    while not until():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def silent(driver):
     """Nothing on the console, and nothing fetched but the page itself."""
     assert driver.get_log("browser") == []
@@ -236,15 +244,12 @@ def test_downhill_and_far_away_and_the_fault(here):
 def test_it_plays_and_speaks(here):
     here.open("tab=look&t=10", prefers_reduced_motion="reduce")
     assert here.js("return getComputedStyle(document.getElementById('play')).transitionDuration") == "0s"
-    here["play"].click()
-    assert here["play"].text == "Stop" and "Step 0" in here["look-says"].text
-    here.fragment("t=1&")
-    here["play"].click()
-    assert here["play"].text == "Play"
-    deadline = time.monotonic() + 20
-    while "Step" not in here["said"].get_attribute("textContent") and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert here["said"].get_attribute("textContent") == here["look-says"].text
+    press = "const [p, says] = ['play', 'look-says'].map((id) => document.getElementById(id)); p.click();"
+    press += "return [p.textContent, says.textContent.slice(0, 6)]"
+    assert here.js(press) == ["Stop", "Step 0"]
+    wait(lambda: "Step 0" not in here["look-says"].text)
+    assert here.js(press)[0] == "Play" and here.js(press)[0] == "Stop" and here.js(press)[0] == "Play"
+    wait(lambda: here["said"].get_attribute("textContent") == here["look-says"].text)
 
 
 def test_dreams_by_seed_and_by_steps_held(here):
