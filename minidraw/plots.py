@@ -173,7 +173,7 @@ def loss_curves(metrics, title=""):
     axes.set(xlabel="training step", ylabel="nats an image", xlim=(0, step[-1]), ylim=(0, max(2.5 * last, 200)))
     axes.set_title(title, fontsize=9)
     axes.grid(color="#dddddd", linewidth=0.5)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper right")
     return figure
 
 

@@ -32,6 +32,7 @@ OPERATORS = {
     ast.Mult: ast.Div,
     ast.Div: ast.Mult,
     ast.MatMult: ast.Mult,
+    ast.Pow: ast.Mult,
     ast.Is: ast.IsNot,
     ast.IsNot: ast.Is,
 }
@@ -310,7 +311,7 @@ def judged(ops=None):
         with warnings.catch_warnings(), np.errstate(all="ignore"):  # a mutant may divide by zero
             warnings.simplefilter("ignore")
             (itself, caught), *results = [
-                (mutant, is_caught(mutant.on_arrays, against)) for mutant in mutants_of(op, module, file)
+                (mutant, is_caught(mutant.function, against)) for mutant in mutants_of(op, module, file)
             ]
             if caught:
                 raise RuntimeError(f"{itself.op} fails its own checks: its mutants would say nothing")
