@@ -115,7 +115,8 @@ def plain_filterbank(p, *, N, A, B):
 
     def backward(dF_x, dF_y, dgamma):
         dp = xp.zeros_like(p)
-        for k, ((a, mu, F), dF) in enumerate(zip(sides, (dF_x, dF_y), strict=True)):
+        for k, dF in enumerate((dF_x, dF_y)):
+            a, mu, F = sides[k]
 
             def cov(w, F=F, dF=dF):  # (10.6), of every filter: (batch, N)
                 return (F * dF * w).sum(axis=2) - (F * dF).sum(axis=2) * (F * w).sum(axis=2)

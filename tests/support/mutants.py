@@ -49,6 +49,7 @@ WRITTEN_OVER = "Every element is written before it is read."
 # (op, the mutated statement) -> why its gradient is the same for every input
 EQUIVALENT = {
     ("read", "return (None, dx_hat.reshape(x.shape), dF_x, dF_y, dgamma)"): SAME_SHAPE,
+    ("plain_filterbank", "dp = -xp.zeros_like(p)"): "Minus zero: something is added to it, or written over it.",
     ("write", "dstroke = dstroke.reshape(batch, -2, B, A)"): ANY_NEGATIVE,
     ("write", "drows = dnarrow.reshape(batch, -2, A)"): ANY_NEGATIVE,
 } | {
