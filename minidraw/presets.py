@@ -19,8 +19,9 @@ PRESETS = {
             steps=100_000,
             horizon=100_000,
             learning_rate=1e-3,
+            hold=0.4,
             floor=0.02,
-            growth=((0.6, 16), (0.85, 32)),
+            growth=((0.5, 16), (0.75, 32)),
         ),
     ),
 }
