@@ -53,6 +53,14 @@ def _left_behind(path):
     return path.name == LOCK or path.suffix == ".partial"
 
 
+def _state_of(path):
+    """What tells one state of a file from another; None where there is none."""
+    if not path.exists():
+        return None
+    about = os.stat(path)
+    return about.st_mtime_ns, about.st_ino, about.st_size
+
+
 class Run:
     """A Trainer and the folder it writes to, which one process at a time may do."""
 
@@ -92,6 +100,7 @@ class Run:
         folder = Path(folder)
         if not (folder / "checkpoint.npz").exists() and folder.is_dir() and any(map(_left_behind, folder.iterdir())):
             raise BadInput(f"{folder}: nothing was saved here yet; begin anew in it", "out")
+        known = _state_of(folder / "checkpoint.npz")  # before it is read, so that a save in between is noticed
         saved = checkpoint.load_run(folder, xp)
         if saved.recipe is None:
             raise BadInput(f"{folder}: a model without its training state cannot be resumed")
@@ -102,10 +111,10 @@ class Run:
         trainer = Trainer(saved.model, images, recipe)
         trainer.adam.restore(saved.step, saved.adam["m"].values(), saved.adam["v"].values())
         run = cls(folder, trainer, saved.about)
+        run._known = known
         with run._lock():
             remove_partial_files(folder)
             run._forget_after(saved.step)
-            run._known = run._on_disk()
         return run
 
     @contextlib.contextmanager
@@ -115,18 +124,13 @@ class Run:
             yield
             return
         with locked(self.folder / LOCK):
-            if self._known != (self._on_disk() if self._known else None):
+            if self._known and self._known != _state_of(self.checkpoint):
                 raise BadInput(f"{self.folder}: somebody else went on with this run meanwhile; take it up anew")
             self._holds_lock = True
             try:
                 yield
             finally:
                 self._holds_lock = False
-
-    def _on_disk(self):
-        """What tells one state of the checkpoint from another."""
-        about = os.stat(self.checkpoint)
-        return about.st_mtime_ns, about.st_ino, about.st_size
 
     def _lines(self):
         """The whole lines of the metrics file, parsed. Raises BadInput for one that training did not write."""
@@ -156,7 +160,7 @@ class Run:
         """Write the checkpoint."""
         with self._lock():
             checkpoint.save(self.checkpoint, self.trainer, self.about)
-            self._known = self._on_disk()
+            self._known = _state_of(self.checkpoint)
 
     def train(self):
         """Yield the Metrics of every step, and keep the folder up to date. Raises Diverged, WorkerLost.

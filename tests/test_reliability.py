@@ -109,6 +109,22 @@ def test_a_run_is_locked_while_it_trains(small_images, tmp_path):
 
 
 @posix
+def test_a_save_while_a_run_is_taken_up_is_noticed(small_images, tmp_path, monkeypatch):
+    run = Run.new(tmp_path / "run", CONFIG, RECIPE, load_images(small_images), small_images)
+    load = checkpoint.load_run
+
+    def load_slowly(folder, xp):
+        saved = load(folder, xp)
+        list(run.train())  # the other process saves here, and ends
+        return saved
+
+    monkeypatch.setattr(checkpoint, "load_run", load_slowly)
+    with pytest.raises(BadInput, match="somebody else went on with this run"):
+        Run.resume(tmp_path / "run")
+    assert len(run.history()["step"]) == 12
+
+
+@posix
 def test_a_lock_is_not_opened_through_a_link(tmp_path):
     (tmp_path / "precious").write_text("mine")
     (tmp_path / ".lock").symlink_to(tmp_path / "precious")
