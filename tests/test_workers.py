@@ -5,6 +5,8 @@ import os
 import signal
 import sys
 from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -148,3 +150,14 @@ def test_the_number_of_workers_that_serves_best(monkeypatch):
 def test_more_workers_than_images_are_refused():
     with pytest.raises(BadInput, match="11 workers cannot share a batch of 10"):
         replace(RECIPE, workers=11)
+
+
+def test_the_benchmark_of_the_peers_runs(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "benchmarks"))
+    peers = import_module("peers")
+    config = Config(T=2, read_N=2, write_N=2, z_size=2, enc_size=4, dec_size=4)
+    contestant = peers.Contestant(peers.ALONE, config, Recipe(batch_size=4), "cpu")
+    losses, gradients = contestant.check()
+    assert losses.shape == (4,) and losses[1] == pytest.approx(losses[0], rel=1e-6) and len(set(losses[1:])) == 3
+    assert {name: gradient.shape for name, gradient in gradients.items()} == config.shapes
+    assert len(contestant.turn(2)) == 2 and np.abs(gradients["write/w"]).max() > 0

@@ -1,4 +1,4 @@
-"""DRAW in JAX, float32 on the CPU: a peer that minidraw's training step is timed against.
+"""DRAW in JAX, float32: a peer that minidraw's training step is timed against.
 
 Written as one writes JAX to be quick: the loop over t is lax.scan, one product does the maps that share an input,
 what does not depend on t is outside the loop, and a whole training step is one jitted function.
@@ -9,6 +9,8 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+
+from minidraw.backend import to_host
 
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
 
@@ -109,9 +111,13 @@ class JaxPeer:
         self._loss_and_gradients = jax.jit(jax.value_and_grad(partial(loss, config)))
         self._train = jax.jit(partial(train, config, recipe.clip), donate_argnums=0)
 
+    def ready(self, *batch):
+        """The arrays of a batch on JAX's device."""
+        return jax.block_until_ready([jnp.asarray(to_host(array)) for array in batch])
+
     def loss_and_gradients(self, x, noise):
         """The loss of images x (batch, pixels) under noise (T, batch, Z), and its gradients by name."""
-        nats, gradients = self._loss_and_gradients(self.state[0], x, noise)
+        nats, gradients = self._loss_and_gradients(self.state[0], *self.ready(x, noise))
         return float(nats), jax.device_get(gradients)
 
     def step(self, x, noise, learning_rate):

@@ -1,6 +1,6 @@
 """minidraw's training step beside the same step in PyTorch and in JAX, and beside its matrix products alone.
 
-    python tests/benchmarks/peers.py [--preset blog|paper ...] [--rounds N] [--out FILE]
+    python tests/benchmarks/peers.py [--preset blog|paper ...] [--rounds N] [--device cpu|gpu] [--out FILE]
 
 All start from the same weights and see the same images and noise. Before anything is timed, the loss, every
 gradient, and the losses of a few steps of training must agree with minidraw's. Every contender has a process of its
@@ -12,6 +12,7 @@ In every process a Trainer makes the batches, and so tells malloc to keep freed 
 """
 
 import argparse
+import os
 import platform
 import shlex
 import sys
@@ -29,6 +30,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from minidraw.backend import library, to_host, wait_for
 from minidraw.bench import machine, matrix_products, peak_memory
 from minidraw.draw import Draw
 from minidraw.gradcheck import relative_error
@@ -58,10 +60,9 @@ class Minidraw:
 
     def loss_and_gradients(self, x, noise):
         L_x, L_z, _ = self.trainer.executor.gradients(x, noise)
-        found = [
-            gradient.copy() for gradient in self.trainer.executor.found
-        ]  # the next step is found in the same place
-        return float(L_x + L_z), dict(zip(self.trainer.model.parameters, found, strict=True))
+        gradients = map(to_host, self.trainer.executor.last_gradients)
+        named = zip(self.trainer.model.parameters, gradients, strict=True)
+        return float(L_x + L_z), {name: gradient.copy() for name, gradient in named}  # the next step's have their place
 
     def step(self, x, noise, learning_rate):
         return self.trainer.train_step(x, noise).bound
@@ -70,40 +71,44 @@ class Minidraw:
 class Contestant:
     """A contender at work, in its own process: its peer, and a Trainer to make the batches."""
 
-    def __init__(self, contender, config, recipe):
+    def __init__(self, contender, config, recipe, device):
         import_module(FRAMEWORKS[contender])
-        images = mnist()
-        workers = best_workers(recipe.batch_size) if contender == MINIDRAW else 1
+        images, xp = mnist(), library(device)
+        workers = best_workers(recipe.batch_size) if contender == MINIDRAW and device == "cpu" else 1
         recipe = replace(recipe, workers=workers, growth=())
-        self.trainer, self.steps = Trainer(Draw.initial(config, seed=0), images, recipe), 0
-        model = config, recipe, self.trainer.model.arrays()
+        self.trainer, self.steps = Trainer(Draw.initial(config, xp=xp), images, recipe), 0
+        model = config, recipe, Draw.initial(config).arrays()
         if contender in (MINIDRAW, ALONE):
             self.peer = Minidraw(self.trainer)
         elif contender == PRODUCTS:
-            products = matrix_products(config, recipe.batch_size)
-            self.peer = SimpleNamespace(step=lambda *batch: products())
+            products = matrix_products(config, recipe.batch_size, xp)
+            self.peer = SimpleNamespace(step=lambda *batch: (products(), wait_for(xp)))
         elif contender == JAX:
             self.peer = import_module("jax_peer").JaxPeer(*model)
         else:
-            self.peer = import_module("torch_peer").TorchPeer(*model, compiled=contender == COMPILED)
+            self.peer = import_module("torch_peer").TorchPeer(*model, device, compiled=contender == COMPILED)
 
     def advance(self):
         """The next step of training: the seconds that it took, and its loss."""
         self.steps += 1
         x, noise = self.trainer.batch(self.steps)
+        if hasattr(self.peer, "ready"):
+            x, noise = self.peer.ready(x, noise)
+        wait_for(self.trainer.model.xp)
         learning_rate = self.trainer.recipe.learning_rate_at(self.steps)
         start = time.perf_counter()
         loss = self.peer.step(x, noise, learning_rate)
+        wait_for(self.trainer.model.xp)
         return time.perf_counter() - start, loss
 
     def check(self):
         """The losses of the first batch and of the first steps of training; the gradients of the first batch."""
         loss, gradients = self.peer.loss_and_gradients(*self.trainer.batch(1))
-        return np.array([loss, *(next(self)[1] for _ in range(COMPARED_STEPS))]), gradients
+        return np.array([loss, *(self.advance()[1] for _ in range(COMPARED_STEPS))]), gradients
 
     def turn(self, steps):
         """The seconds of so many steps, after one that does not count."""
-        return [next(self)[0] for _ in range(steps + 1)][1:]
+        return [self.advance()[0] for _ in range(steps + 1)][1:]
 
     def memory(self):
         """Peak memory in MiB, of minidraw's workers, too; the framework, the images and compilation included."""
@@ -113,9 +118,9 @@ class Contestant:
 contestant = cache(Contestant)  # one in a process
 
 
-def ask(contender, config, recipe, method, *args):
+def ask(contender, config, recipe, device, method, *args):
     """What a contender's process does for the one that asks."""
-    return getattr(contestant(contender, config, recipe), method)(*args)
+    return getattr(contestant(contender, config, recipe, device), method)(*args)
 
 
 def compare(label, contender, got, want):
@@ -129,14 +134,14 @@ def compare(label, contender, got, want):
         sys.exit(f"{label}: {contender} differs from minidraw in {'; '.join(wrong)}")
 
 
-def measure(label, config, recipe, contenders, rounds):
+def measure(label, config, recipe, device, contenders, rounds):
     """The Markdown table of one configuration."""
     with ExitStack() as stack:
         spawn = get_context("spawn")
         pools = {contender: stack.enter_context(ProcessPoolExecutor(1, spawn)) for contender in contenders}
 
         def request(contender, *request):
-            return pools[contender].submit(ask, contender, config, recipe, *request).result()
+            return pools[contender].submit(ask, contender, config, recipe, device, *request).result()
 
         want = request(MINIDRAW, "check")
         for contender in contenders:
@@ -164,18 +169,31 @@ def measure(label, config, recipe, contenders, rounds):
     return "\n".join(lines)
 
 
+def card():
+    """The name of the GPU."""
+    return library("gpu").cuda.runtime.getDeviceProperties(0)["name"].decode()
+
+
 def main():
     parser = argparse.ArgumentParser(description="minidraw's training step beside the same in PyTorch and in JAX")
     parser.add_argument("--preset", nargs="+", choices=("blog", "paper"), default=("blog", "paper"))
     parser.add_argument("--rounds", type=int, default=10, metavar="N", help="turns of every contender (default: 10)")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="of all contenders (default: cpu)")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.md"), metavar="FILE")
     args = parser.parse_args()
 
     installed = {framework: find_spec(framework) is not None for framework in FRAMEWORKS.values()}
     contenders = [contender for contender, framework in FRAMEWORKS.items() if installed[framework]]
+    if args.device == "cpu":
+        os.environ["JAX_PLATFORMS"] = "cpu"
+    else:
+        os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # JAX would take most of the card's memory for itself
+        os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "float32"  # as CuPy's and PyTorch's
+        contenders.remove(ALONE)  # on a GPU there is one process anyway
     versions = ", ".join(f"{framework} {version(framework)}" for framework, there in installed.items() if there)
     python, command = platform.python_version(), shlex.join(["python", *sys.argv])
-    parts = [f"# {machine()}; Python {python}, {versions}; `{command}`"]
+    where = machine() if args.device == "cpu" else f"{card()} and {machine()}"
+    parts = [f"# {where}; Python {python}, {versions}; `{command}`"]
     parts += [f"{framework} is not installed." for framework, there in installed.items() if not there]
     for preset in args.preset:
         config, recipe = PRESETS[preset]
@@ -183,7 +201,7 @@ def main():
         if preset == "blog":
             configs["blog --no-attention"] = replace(config, read_N=None, write_N=None)
         for label, config in configs.items():
-            parts.append(measure(label, config, recipe, contenders, args.rounds))
+            parts.append(measure(label, config, recipe, args.device, contenders, args.rounds))
             print(parts[-1] + "\n", flush=True)
     args.out.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 

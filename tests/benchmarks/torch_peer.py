@@ -1,4 +1,4 @@
-"""DRAW in PyTorch, float32 on the CPU: a peer that minidraw's training step is timed against.
+"""DRAW in PyTorch, float32: a peer that minidraw's training step is timed against.
 
 Written as one writes PyTorch to be quick: stacks of small products as bmm, one product for maps that share an
 input, what does not depend on t outside the loop, fused Adam. The LSTM is composed: torch.lstm_cell is no faster.
@@ -21,9 +21,9 @@ def lstm(a, cell):
 class Filterbank:
     """A function window (batch, 5) -> F_x, F_y (batch, N, A), gamma (batch, 1), for square images: (19) to (26)."""
 
-    def __init__(self, N, A):
-        self.pixels = torch.arange(A, dtype=torch.float32)  # from 0, like the filters
-        self.offset = (torch.arange(N, dtype=torch.float32) - (N - 1) / 2) * (A - 1) / (N - 1)
+    def __init__(self, N, A, device):
+        self.pixels = torch.arange(A, dtype=torch.float32, device=device)  # from 0, like the filters
+        self.offset = (torch.arange(N, dtype=torch.float32, device=device) - (N - 1) / 2) * (A - 1) / (N - 1)
         self.middle, self.reach = (A - 1) / 2, (A + 1) / 2
 
     def __call__(self, window):
@@ -37,14 +37,16 @@ class Filterbank:
 class TorchPeer:
     """The model and its optimiser, from `parameters`: an array for every name of `config.shapes`."""
 
-    def __init__(self, config, recipe, parameters, compiled):
+    def __init__(self, config, recipe, parameters, device, compiled):
         """`compiled`: the loop over t, forward and backward, by torch.compile; otherwise all is eager."""
-        self.config, self.recipe = config, recipe
-        self.parameters = {name: torch.tensor(array, requires_grad=True) for name, array in parameters.items()}
+        self.config, self.recipe, self.device = config, recipe, "cuda" if device == "gpu" else device
+        self.parameters = {
+            name: torch.tensor(array, requires_grad=True, device=self.device) for name, array in parameters.items()
+        }
         self.adam = torch.optim.Adam(self.parameters.values(), fused=True)  # betas 0.9 and 0.999, eps 1e-8
         if config.read_N is not None:
-            self.read_filters = Filterbank(config.read_N, config.A)
-            self.write_filters = Filterbank(config.write_N, config.A)
+            self.read_filters = Filterbank(config.read_N, config.A, self.device)
+            self.write_filters = Filterbank(config.write_N, config.A, self.device)
         self.stretch = max(steps for steps in range(1, LONGEST + 1) if config.T % steps == 0)
         if compiled:
             self._draw = torch.compile(self._draw)
@@ -77,7 +79,7 @@ class TorchPeer:
         sizes = {"c": config.pixels, "h_enc": enc, "cell_enc": enc, "h_dec": dec, "cell_dec": dec}
         if config.learned_start:
             return tuple(self.parameters[f"start/{name}"].repeat(batch, 1) for name in sizes)
-        return tuple(torch.zeros(batch, size) for size in sizes.values())
+        return tuple(torch.zeros(batch, size, device=self.device) for size in sizes.values())
 
     def _read(self, x, c, h_dec, maps):
         """What the encoder sees of x and the canvas, in parts: two glimpses (batch, N^2) by (27), or -sigmoid(c)."""
@@ -119,7 +121,7 @@ class TorchPeer:
 
     def _backward(self, x, noise):
         """The mean of L_x + L_z over the batch, from images x and noise, arrays; every parameter gets its grad."""
-        x, noise = torch.from_numpy(x), torch.from_numpy(noise)
+        x, noise = (torch.as_tensor(array, device=self.device) for array in (x, noise))
         maps, states, nats = self._maps(x), self._start(len(x)), 0
         for stretch in noise.split(self.stretch):
             states, L_z = self._draw(x, stretch, states, maps)
@@ -132,7 +134,7 @@ class TorchPeer:
     def loss_and_gradients(self, x, noise):
         """The loss of images x (batch, pixels) under noise (T, batch, Z), and its gradients by name."""
         loss = self._backward(x, noise)
-        return loss, {name: parameter.grad.numpy() for name, parameter in self.parameters.items()}
+        return loss, {name: parameter.grad.cpu().numpy() for name, parameter in self.parameters.items()}
 
     def step(self, x, noise, learning_rate):
         """One step of training; returns the loss before it."""
