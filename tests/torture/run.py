@@ -22,6 +22,7 @@ from torture.kills import kills, pairs, stops
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scale", type=float, default=1.0, help="how many times as much (default: 1, within an hour)")
+    parser.add_argument("--seed", type=int, default=0, help="of what is random in it (default: 0)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="only these parts")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -39,12 +40,12 @@ def main():
 
         parts = {
             "calls": lambda: calls(images),
-            "fuzz": lambda: fuzz(place("fuzz"), images, run, times(21_000)),
-            "interrupts": lambda: interrupts(images, times(120)),
-            "full_disks": lambda: full_disks(place("disks"), images, times(40)),
-            "pairs": lambda: pairs(place("pairs"), images, times(20)),
-            "stops": lambda: stops(place("stops"), images, times(30)),
-            "kills": lambda: kills(place("kills"), images, times(210)),
+            "fuzz": lambda: fuzz(place("fuzz"), images, run, times(21_000), args.seed),
+            "interrupts": lambda: interrupts(images, times(120), args.seed),
+            "full_disks": lambda: full_disks(place("disks"), images, times(40), args.seed),
+            "pairs": lambda: pairs(place("pairs"), images, times(20), args.seed),
+            "stops": lambda: stops(place("stops"), images, times(30), args.seed),
+            "kills": lambda: kills(place("kills"), images, times(210), args.seed),
         }
         failed = False
         for name, part in parts.items():
