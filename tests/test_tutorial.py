@@ -56,8 +56,11 @@ def test_every_chapter_says_how_to_open_it_as_a_notebook(path):
 
 def test_there_are_sixteen_in_a_row():
     assert [int(path.name[:2]) for path in CHAPTERS] == list(range(16))
-    for path, following in zip(CHAPTERS, CHAPTERS[1:], strict=False):
-        assert f"]({following.name})" in TEXT[path.name].splitlines()[-1] + TEXT[path.name].splitlines()[-2]
+    for number, path in enumerate(CHAPTERS):
+        around = [f"[← {number - 1}]({CHAPTERS[number - 1].name})"] * (number > 0)
+        around += ["[contents](README.md)"]
+        around += [f"[{k} →]({following.name})" for k, following in [*enumerate(CHAPTERS)][number + 1 : number + 2]]
+        assert TEXT[path.name].endswith("\n---\n\n" + " · ".join(around) + "\n"), path.name
 
 
 # Mathematics: what GitHub renders, and what it mangles.
@@ -84,7 +87,7 @@ def check_mathematics(name, text):
         assert not (line.startswith("#") and "$" in line), f"{name}: mathematics in a heading: {line}"
     for summary in re.findall(r"<summary>.*", text):
         assert re.search(re.escape(summary) + r"\n\n", text), f"{name}: no blank line after {summary}"
-    assert text.count("<details>") == text.count("</details>")
+    assert text.count("<details") == text.count("</details>")
 
 
 @pytest.mark.parametrize("name", TEXT)
@@ -214,19 +217,34 @@ def test_exercises_have_a_stub_that_fails_and_a_solution(path):
         assert ["raises-exception" in part.info for part in uses] == [True, False], f"{path.name}: {check}"
 
 
-def test_a_notebook_has_the_same_code_and_mathematics_that_jupyter_renders():
-    for path in CHAPTERS:
-        book = chapters.notebook(path)
-        code = [cell["source"] for cell in book["cells"] if cell["cell_type"] == "code"]
-        words = "\n".join(cell["source"] for cell in book["cells"] if cell["cell_type"] == "markdown")
-        assert [c.removesuffix("\nfigure") for c in code] == [
-            part.text for part in chapters.parse(TEXT[path.name]) if part.kind == "python"
-        ]
-        assert "```math" not in words and "$`" not in words and "<details>" not in words
-        assert json.loads(json.dumps(book)) == book
-        hidden = sum("jupyter" in cell["metadata"] for cell in book["cells"])
-        folds = re.findall(r"<details>(.*?)</details>", TEXT[path.name], re.DOTALL)
-        assert hidden == sum(fold.count("```python") for fold in folds) > 0
+def test_a_quotation_says_what_it_is(tmp_path):
+    name = "05-how-does-an-lstm-step-flow-backward.md"
+    assert '<summary><code>lstm</code>, quoted from <a href="../minidraw/ops/lstm.py">' in TEXT[name]
+    for old, new in (
+        (">minidraw/ops/lstm.py</a>", ">minidraw/ops/gru.py</a>"),
+        ("<details>\n<summary><code>", "<code>"),
+    ):
+        path = tmp_path / name
+        quotation = TEXT[name][TEXT[name].index("<!-- quote minidraw/ops/lstm.py lstm -->") :]
+        path.write_text(quotation[: quotation.index("</details>") + 11].replace(old, new, 1), encoding="utf-8")
+        with pytest.raises(AssertionError, match="refresh|folded"):
+            chapters.run(path)
+
+
+@by_name
+def test_a_notebook_has_the_same_code_and_mathematics_that_jupyter_renders(path):
+    nbformat = pytest.importorskip("nbformat")
+    book = chapters.notebook(path)
+    nbformat.validate(nbformat.from_dict(book))
+    code = [cell["source"] for cell in book["cells"] if cell["cell_type"] == "code"]
+    markdown = [cell["source"] for cell in book["cells"] if cell["cell_type"] == "markdown"]
+    unfolded = re.sub(r"<details.*?</details>", "", TEXT[path.name], flags=re.DOTALL)
+    blocks = [part.text for part in chapters.parse(unfolded) if part.kind == "python"]
+    assert [c.removesuffix("\nfigure") for c in code] == blocks and len(set(blocks)) > 5
+    assert not any("```math" in text or "$`" in text or re.search(r"\]\(\d\d-[^)]*\.md", text) for text in markdown)
+    folds = [text for text in markdown if "<details" in text]  # a solution is a cell of its own, folded and not run
+    assert len(folds) == TEXT[path.name].count("<details") > 0
+    assert all(re.fullmatch(r"<details.*</details>", text, re.DOTALL) for text in folds)
 
 
 # A bad edit is caught.

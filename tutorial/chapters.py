@@ -7,11 +7,12 @@
 A chapter is plain Markdown. Its fences mean:
 
     ```python       is run, all of a chapter in one namespace; tags=["raises-exception"] where it has to fail
-    ```text         right after it, is what it printed
+    > ```text       right after it, is what it printed
     ```py           is quoted from the library, below a comment <!-- quote FILE NAME -->, and not run
     ```math         is an equation
 
-and an image below a block shows what the variable `figure` holds there. The tests compare all of these.
+and a .png below a block shows what the variable `figure` holds there. The tests compare all of these. A quotation is
+folded: the line that says what it is and where it stands is made by `refresh`.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from PIL import Image
 HERE = Path(__file__).resolve().parent
 IMAGE = re.compile(r"^!\[(.*)\]\((figures/.*\.png)\)$")
 QUOTE = re.compile(r"^<!-- quote (\S+) (\S+) -->$")
+FOLD = re.compile(r"<details( open)?>\n<summary>.*</summary>\n")
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 NOISE = 1e-6  # smaller numbers that a chapter prints are rounding errors: another machine has others
 
@@ -61,12 +63,14 @@ def parse(markdown):
 
     at = 0
     while at < len(lines):
-        fence = re.match(r"^```(\w+)(.*)$", lines[at])
+        fence = re.match(r"^(> )?```(\w+)(.*)$", lines[at])
         if fence:
             end_prose(at)
-            assert "```" in lines[at:], f"line {at + 1}: this fence is never closed"
-            close = lines.index("```", at)
-            parts.append(Part(fence[1], "\n".join(lines[at + 1 : close]), at + 2, fence[2].strip()))
+            mark = fence[1] or ""  # what is printed stands in a block quote
+            assert f"{mark}```" in lines[at:], f"line {at + 1}: this fence is never closed"
+            close = lines.index(f"{mark}```", at)
+            text = "\n".join(line[len(mark) :] for line in lines[at + 1 : close])
+            parts.append(Part(fence[2], text, at + 2, fence[3].strip()))
             at = close
         elif image := IMAGE.match(lines[at]):
             end_prose(at)
@@ -90,7 +94,8 @@ def unparse(parts):
         elif part.kind in ("", "quote"):
             texts.append(part.text)
         else:
-            texts.append(f"```{part.kind}{' ' * bool(part.info)}{part.info}\n{part.text}\n```")
+            fence = f"```{part.kind}{' ' * bool(part.info)}{part.info}\n{part.text}\n```".split("\n")
+            texts += [f"> {line}" if line else ">" for line in fence] if part.kind == "text" else fence
     return "\n".join(texts) + "\n"
 
 
@@ -104,6 +109,12 @@ def source(file, name):
         assert node is not None, f"{file} has no {name}"
     first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
     return textwrap.dedent("\n".join(text.splitlines()[first - 1 : node.end_lineno]))
+
+
+def fold(file, name, opened):
+    """What stands between the comment of a quotation and its code: the visible line, and the beginning of its fold."""
+    line = f'<code>{name}</code>, quoted from <a href="../{file}">{file}</a>: not to be run'
+    return f"<details{' open' * opened}>\n<summary>{line}</summary>\n"
 
 
 def numbers(figure):
@@ -156,7 +167,8 @@ def run(path, refresh=False):
     Raises AssertionError, or what a block raises, with the chapter's file and line.
     """
     parts = parse(path.read_text(encoding="utf-8"))
-    namespace, printed, quoted = {"__name__": "__main__"}, "", None
+    namespace, printed = {"__name__": "__main__"}, ""
+    quoted = None  # the quotation that we are in
     before = Path.cwd()
     os.chdir(HERE)
     try:
@@ -168,11 +180,15 @@ def run(path, refresh=False):
             elif part.kind == "image":
                 compare_figures(namespace["figure"], HERE / part.info)
             elif part.kind == "quote":
-                quoted = source(*part.info.split())
-            elif part.kind == "py" and not refresh:
-                assert part.text == quoted, f"{path.name}:{part.line}: the source is another: chapters.py refresh"
-            elif part.kind == "py":
-                part.text = quoted
+                quoted = part
+            elif quoted:  # its fold, and then its code
+                folded = FOLD.fullmatch(part.text)
+                assert folded or part.kind == "py", f"{path.name}:{part.line}: a quotation is folded: <details>"
+                wanted = fold(*quoted.info.split(), bool(folded[1])) if folded else source(*quoted.info.split())
+                stale = f"{path.name}:{part.line}: the source is another: chapters.py refresh"
+                assert refresh or part.text == wanted, stale
+                part.text = wanted
+                quoted = quoted if folded else None
             elif part.kind == "text":
                 if refresh:
                     part.text = printed
@@ -202,30 +218,42 @@ def _execute(part, namespace, path):
 
 
 def notebook(path):
-    """A chapter as a Jupyter notebook, a dict (nbformat 4.5): the mathematics as Jupyter renders it, no outputs."""
-    cells, folded = [], False
+    """A chapter as a Jupyter notebook, a dict (nbformat 4.5): the mathematics as Jupyter renders it, no outputs.
+
+    What is folded, a solution or a quotation, is a Markdown cell of its own, folded and not run.
+    """
+    cells, markdown, folded = [], "", False
+
+    def end_markdown():
+        nonlocal markdown
+        if markdown.strip():
+            cells.append({"cell_type": "markdown", "metadata": {}, "source": markdown.strip("\n")})
+        markdown = ""
+
     for part in parse(path.read_text(encoding="utf-8")):
-        if part.kind == "python":
-            metadata = {"tags": ["raises-exception"]} if "raises-exception" in part.info else {}
-            metadata |= {"jupyter": {"source_hidden": True}} if folded else {}
-            cells.append({"cell_type": "code", "metadata": metadata, "source": part.text, "outputs": []})
-        elif part.kind == "image":  # the block above it shows it itself
+        if part.kind == "python" and not folded:
+            end_markdown()
+            tags = {"tags": ["raises-exception"]} if "raises-exception" in part.info else {}
+            cells.append({"cell_type": "code", "metadata": tags, "source": part.text, "outputs": []})
+        elif part.kind == "image" and part.info.endswith(".png") and not folded:  # the block above it shows it itself
             cells[-1]["source"] += "\nfigure"
-        elif part.kind == "text":
-            continue
-        else:
-            text = unparse([part]).rstrip("\n")
-            folded = text.rfind("<details>") > text.rfind("</details>") or (folded and "</details>" not in text)
-            text = (
-                f"\n$$\n{part.text}\n$$\n"
-                if part.kind == "math"
-                else re.sub(r"\$`(.*?)`\$", r"$\1$", text, flags=re.DOTALL)
-            )
-            text = re.sub(r"</?details>|<summary>(.*?)</summary>", lambda m: f"**{m[1]}**" if m[1] else "", text)
-            if cells and cells[-1]["cell_type"] == "markdown":
-                cells[-1]["source"] += "\n" + text
-            elif text.strip():
-                cells.append({"cell_type": "markdown", "metadata": {}, "source": text})
+        elif part.kind in ("python", "py"):
+            markdown += f"```python\n{part.text}\n```\n"
+        elif part.kind == "math":
+            markdown += f"$$\n{part.text}\n$$\n"
+        elif part.kind == "text" and folded or part.kind == "image":
+            markdown += unparse([part])
+        elif part.kind == "":
+            for piece in re.split(r"(?=<details)|(?<=</details>)", part.text):
+                if piece.startswith("<details"):
+                    end_markdown()
+                    folded = True
+                text = re.sub(r"\$`(.*?)`\$", r"$\1$", piece, flags=re.DOTALL)
+                markdown += re.sub(r"\]\((\d\d-[\w-]+)\.md", r"](\1.ipynb", text) + "\n"
+                if "</details>" in piece:
+                    end_markdown()
+                    folded = False
+    end_markdown()
     for number, cell in enumerate(cells):
         cell |= {"id": f"cell-{number}"} | ({"execution_count": None} if cell["cell_type"] == "code" else {})
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
