@@ -10,6 +10,7 @@ import pytest
 
 from minidraw import exercises, ops, plots
 from minidraw.ops import elementary
+from support.equations import width
 
 ROOT = Path(__file__).parents[1]
 TUTORIAL = ROOT / "tutorial"
@@ -23,7 +24,8 @@ TEXT = {path.name: path.read_text(encoding="utf-8") for path in PAGES}
 by_name = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 
 SCREEN = 45  # lines
-FORBIDDEN = r"\\tag\b|\\operatorname|\\newcommand|\\mbox|\\bm\b|\\label|\\begin\{align"
+FORBIDDEN = r"\\tag\b|\\operatorname|\\newcommand|\\mbox|\\bm\b|\\label|\\begin\{align\*?\}"
+NUMBER = re.compile(r"\\qquad \\text\{\((\d+\.\d+)\)\}(?:\n\\end\{aligned\})?$")  # at the end, or in the last row
 NUMBERED = re.compile(r'<a id="eq-(\d+)-(\d+)"></a>\n\n```math\n(.*?)\n```', re.DOTALL)
 LINK = re.compile(r"(?<!!)\[[^\]\n]*(?:\n[^\]\n]*)?\]\(([^)\s]+)\)")
 CITED = re.compile(r"(?<![\w.])\((\d+\.\d+)\)")
@@ -95,6 +97,25 @@ def test_the_mathematics_renders(name):
     check_mathematics(name, TEXT[name])
 
 
+@pytest.mark.parametrize("name", TEXT)
+def test_an_equation_fits_a_phone(name):
+    """358 pixels in type of 16 are some 43 ex."""
+    for part in chapters.parse(TEXT[name]):
+        if part.kind == "math":
+            assert width(part.text) <= 45, f"{name}:{part.line}: {width(part.text):.0f} ex, break it at an = or a comma"
+
+
+def test_the_estimate_of_a_width():
+    """Beside MathJax 3.2's widths, in ex."""
+    for tex, mathjax in (
+        (r"y_{kj} = \sum_i x_{ki} W_{ij} + b_j", 20.4),
+        (r"\frac{\partial y}{\partial a} = \frac{e^{-a}}{(1 + e^{-a})^2} \cdot \text{sigmoid}(c)", 29.4),
+        (r"\begin{aligned} a &= [x, h] \, W + b, \\ abc &= d \qquad \text{(5.1)} \end{aligned}", 18.1),
+        (r"i = \text{sigmoid}(a_i), \quad f = \text{sigmoid}(a_f), \quad o = \text{sigmoid}(a_o)", 53.0),
+    ):
+        assert width(tex) == pytest.approx(mathjax, rel=0.15), tex
+
+
 # Equations: one number in chapter, docstring and code.
 
 
@@ -103,7 +124,8 @@ def equations(name, text):
     found = {}
     for chapter, number, formula in NUMBERED.findall(text):
         key = f"{chapter}.{number}"
-        assert formula.endswith(rf"\qquad \text{{({key})}}"), f"{name}: the anchor says {key}, the equation not"
+        ending = NUMBER.search(formula)
+        assert ending and ending[1] == key, f"{name}: the anchor says {key}, the equation not"
         assert int(chapter) == int(name[:2]) and int(number) == len(found) + 1, f"{name}: {key} is out of order"
         found[key] = formula
     assert text.count(r"\qquad \text{(") == len(found), f"{name}: a number without its anchor"
@@ -137,7 +159,7 @@ def test_another_chapters_equation_is_a_link(path):
 def test_the_sheet_has_every_gradient_as_its_chapter_derives_it():
     known, sheet = all_equations(), TEXT["gradients.md"]
     formulas = [part.text for part in chapters.parse(sheet) if part.kind == "math"]
-    listed = {re.search(r"\\text\{\((\d+\.\d+)\)\}$", formula)[1]: formula for formula in formulas}
+    listed = {NUMBER.search(formula)[1]: formula for formula in formulas}
     for key, formula in listed.items():
         assert formula == known[key], f"({key}) on the sheet is not that of its chapter"
     in_ops = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "minidraw" / "ops").glob("*.py"))
