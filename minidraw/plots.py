@@ -5,6 +5,8 @@ eq. (21). A Figure is displayed by a notebook that it is returned in, and writte
 """
 
 import io
+import textwrap
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.animation import FuncAnimation
@@ -13,8 +15,11 @@ from matplotlib.patches import Rectangle
 
 from minidraw.ops.attention import filterbank, window, write
 
-READ, WRITE = "#1a9850", "#d62728"
+READ, WRITE = "#0072b2", "#d55e00"  # blue, dashed; vermilion, solid
+COLORS = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#666666", "#b58900"  # told apart by colour-blind readers, too
+PALE = "#cfe2f0"
 TILE = 0.62  # the width of an image, in inches
+TYPE, SMALL = 10, 8.5  # sizes of type, in points
 
 
 class Picture(Figure):
@@ -64,6 +69,7 @@ def _draw_windows(axes, windows, N, columns, B, A, color, points_per_pixel):
         corner = np.array(_corner(k, columns, B, A))
         thickness = np.clip(sigma2[k] ** 0.5 / 3 * points_per_pixel, 0.5, 4)
         frame = Rectangle(corner + g[k] - side[k] / 2, side[k], side[k], fill=False, color=color, linewidth=thickness)
+        frame.set_linestyle((0, (2.5, 1.2)) if color == READ else "-")
         axes.add_patch(frame)
         frame.set_clip_path(Rectangle(corner - 0.5, A, B, transform=axes.transData))
 
@@ -75,7 +81,7 @@ def grid(images, title=""):
     figure = Picture(max(TILE * columns, 3), TILE * -(-len(images) // columns) * _aspect(B, A) + 0.35)
     axes = figure.subplots()
     _mosaic(axes, images, columns)
-    axes.set_title(title, fontsize=9)
+    axes.set_title(title, fontsize=TYPE)
     return figure
 
 
@@ -100,8 +106,8 @@ def steps(images, windows=None, N=None, color=WRITE, title="", columns=10):
     axes.set_xticks(
         [_corner(k, len(shown), B, A)[0] + A / 2 for k in range(len(shown))], [f"t = {t + 1}" for t in shown]
     )
-    axes.tick_params(length=0, labelsize=7, top=True, labeltop=True, bottom=False, labelbottom=False)
-    axes.set_title(title, fontsize=9)
+    axes.tick_params(length=0, labelsize=SMALL, top=True, labeltop=True, bottom=False, labelbottom=False)
+    axes.set_title(title, fontsize=TYPE)
     return figure
 
 
@@ -133,7 +139,7 @@ def reconstructions(originals, means):
     figure = Picture(TILE * count + 0.9, TILE * 2 * _aspect(B, A) + 0.35)
     axes = figure.subplots()
     _mosaic(axes, np.concatenate([originals, means]), count)
-    axes.set_yticks([B / 2 + 1, B + 1 + B / 2 + 1], ["original", "drawn again"], fontsize=8)
+    axes.set_yticks([B / 2 + 1, B + 1 + B / 2 + 1], ["original", "drawn again"], fontsize=TYPE)
     axes.tick_params(length=0)
     return figure
 
@@ -151,29 +157,46 @@ def white_patches(windows, N, A, B, title=""):
     return steps(strokes.reshape(T, count, B, A), title=title)
 
 
+def _name_at_the_curve(axes, curves):
+    """Write each label of `curves`, (label, color, last y), at the right end of its curve, none over another."""
+    to_pixels, (low, high) = axes.transData.transform, axes.transAxes.transform([(0, 0), (0, 1)])[:, 1]
+    heights = [(to_pixels((axes.get_xlim()[1], y))[1] - low) / (high - low) for _, _, y in curves]
+    rooms = [0.085 * (label.count("\n") + 1) for label, _, _ in curves]
+    order = sorted(range(len(curves)), key=lambda k: -heights[k])
+    for _ in range(100):
+        for above, below in pairwise(order):
+            overlap = (rooms[above] + rooms[below]) / 2 - (heights[above] - heights[below])
+            heights[above] += max(0, overlap / 2)
+            heights[below] -= max(0, overlap / 2)
+    for (label, color, _), height in zip(curves, heights, strict=True):
+        axes.text(1.02, height, label, color=color, fontsize=TYPE, va="center", transform=axes.transAxes)
+
+
 def loss_curves(metrics, title=""):
     """The bound and its two parts against the step, in nats an image.
 
     `metrics` maps "step", "L_x", "L_z" to equally long sequences, and may map "validation" to (steps, bounds).
     """
     figure = Picture(6, 3.4)
-    axes = figure.subplots()
+    axes, named = figure.subplots(), []
     step, L_x, L_z = (np.asarray(metrics[name]) for name in ("step", "L_x", "L_z"))
     smooth = max(1, len(step) // 100)  # a running mean, over a hundredth of the run
     for values, label, color in [
-        (L_x + L_z, "bound = L_x + L_z", "#1f4e9c"),
-        (L_x, "L_x, to finish the image", "#d95f02"),
-        (L_z, "L_z, to send the latents", "#1b9e77"),
+        (L_x + L_z, "bound, $L_x + L_z$", COLORS[0]),
+        (L_x, "$L_x$, to finish\nthe image", COLORS[1]),
+        (L_z, "$L_z$, to send\nthe latents", COLORS[2]),
     ]:
         mean = np.convolve(values, np.ones(smooth) / smooth, mode="valid")
-        axes.plot(step[smooth - 1 :], mean, label=label, color=color, linewidth=1.2)
+        axes.plot(step[smooth - 1 :], mean, color=color, linewidth=1.4)
+        named.append((label, color, mean[-1]))
     if "validation" in metrics and len(metrics["validation"][0]):
-        axes.plot(*metrics["validation"], "o", label="bound, validation images", color="black", markersize=3)
+        axes.plot(*metrics["validation"], "o", color="black", markersize=3)
+        named.append(("• bound, on\nvalidation images", "black", metrics["validation"][1][-1]))
     last = (L_x + L_z)[-smooth:].mean()
     axes.set(xlabel="training step", ylabel="nats an image", xlim=(0, step[-1]), ylim=(0, max(2.5 * last, 200)))
-    axes.set_title(title, fontsize=9)
+    axes.set_title(title, fontsize=TYPE)
     axes.grid(color="#dddddd", linewidth=0.5)
-    axes.legend(fontsize=8, loc="upper right")
+    _name_at_the_curve(axes, named)
     return figure
 
 
@@ -181,29 +204,27 @@ def kl_by_step(L_z_by_step, title=""):
     """The nats that each step's latents cost, KL(q(z_t) || N(0, I)), (T,): when the drawing is decided."""
     figure = Picture(5, 2.8)
     axes = figure.subplots()
-    axes.bar(np.arange(1, len(L_z_by_step) + 1), L_z_by_step, color="#1b9e77")
+    axes.bar(np.arange(1, len(L_z_by_step) + 1), L_z_by_step, color=COLORS[2])
     axes.set(xlabel="step t", ylabel="KL, nats an image")
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set_title(title, fontsize=9)
+    axes.set_title(title, fontsize=TYPE)
     return figure
 
 
 # The figures of the tutorial: as general as its chapters need them.
 
-COLORS = "#1f4e9c", "#d95f02", "#1b9e77", "#c51b7d", "#666666", "#8c6d31"
-
 
 def lines(curves, xlabel, ylabel, title="", xscale="linear", yscale="linear", marker=""):
     """Curves in one frame: `curves` maps each label to (x, y), equally long sequences."""
     figure = Picture(5.6, 3.3)
-    axes = figure.subplots()
+    axes, named = figure.subplots(), []
     for (label, (x, y)), color in zip(curves.items(), COLORS, strict=False):
-        axes.plot(x, y, label=label, color=color, linewidth=1.4, marker=marker, markersize=4)
+        axes.plot(x, y, color=color, linewidth=1.4, marker=marker, markersize=4)
+        named.append(("\n".join(textwrap.wrap(label, 20)), color, y[-1]))
     axes.set(xlabel=xlabel, ylabel=ylabel, xscale=xscale, yscale=yscale)
-    axes.set_title(title, fontsize=9)
+    axes.set_title(title, fontsize=TYPE)
     axes.grid(color="#dddddd", linewidth=0.5)
-    if len(curves) > 1:
-        axes.legend(fontsize=8)
+    _name_at_the_curve(axes, named)
     return figure
 
 
@@ -211,14 +232,14 @@ def rows(images, columns=None, title=""):
     """Rows of images: `images` maps the label of each to (count, B, A[, 3]); `columns` are labels above."""
     stacked = np.concatenate(list(images.values()))
     count, (B, A) = len(stacked) // len(images), stacked.shape[1:3]
-    figure = Picture(TILE * count + 0.07 * max(map(len, images)) + 0.3, TILE * len(images) * _aspect(B, A) + 0.6)
+    figure = Picture(TILE * count + 0.09 * max(map(len, images)) + 0.3, TILE * len(images) * _aspect(B, A) + 0.6)
     axes = figure.subplots()
     _mosaic(axes, stacked, count)
-    axes.set_yticks([k * (B + 1) + 1 + B / 2 for k in range(len(images))], list(images), fontsize=8)
+    axes.set_yticks([k * (B + 1) + 1 + B / 2 for k in range(len(images))], list(images), fontsize=TYPE)
     if columns is not None:
-        axes.set_xticks([k * (A + 1) + 1 + A / 2 for k in range(count)], columns, fontsize=7)
+        axes.set_xticks([k * (A + 1) + 1 + A / 2 for k in range(count)], columns, fontsize=SMALL)
     axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
-    axes.set_title(title, fontsize=9)
+    axes.set_title(title, fontsize=TYPE)
     return figure
 
 
@@ -236,14 +257,14 @@ def tables(arrays, title=""):
             axes.text(left + width / 2, middle, label.strip(), ha="center", va="center", fontsize=14)
         for (i, j), number in np.ndenumerate(array) if height else ():
             corner = left + j, middle - height / 2 + i
-            axes.add_patch(Rectangle(corner, 1, 1, facecolor="#e8eef8", edgecolor="#1f4e9c", linewidth=0.8))
-            axes.text(corner[0] + 0.5, corner[1] + 0.5, f"{number:g}", ha="center", va="center", fontsize=8)
+            axes.add_patch(Rectangle(corner, 1, 1, facecolor=PALE, edgecolor=COLORS[0], linewidth=0.8))
+            axes.text(corner[0] + 0.5, corner[1] + 0.5, f"{number:g}", ha="center", va="center", fontsize=TYPE)
         if height:
-            axes.text(left + width / 2, middle + height / 2 + 0.6, label, ha="center", va="center", fontsize=8)
+            axes.text(left + width / 2, middle + height / 2 + 0.6, label, ha="center", va="center", fontsize=TYPE)
         left += width + 1
     axes.set(xlim=(0, left - 0.5), ylim=(2 * middle + 1.1, -0.2), aspect="equal")
     axes.axis("off")
-    axes.set_title(title, fontsize=9)
+    axes.set_title(title, fontsize=TYPE)
     return figure
 
 
@@ -254,29 +275,30 @@ def arcs(names, edges, title=""):
     for tail, head in edges:
         height = 0.32 * (head - tail) ** 0.7
         x = np.linspace(tail, head, 40)
-        axes.plot(x, height * np.sin(np.pi * (x - tail) / (head - tail)), color="#1f4e9c", linewidth=1.1, zorder=1)
-        axes.plot(head - 0.13, 0.13 * height * np.pi / (head - tail), marker=">", color="#1f4e9c", markersize=4)
+        axes.plot(x, height * np.sin(np.pi * (x - tail) / (head - tail)), color=COLORS[0], linewidth=1.1, zorder=1)
+        axes.plot(head - 0.13, 0.13 * height * np.pi / (head - tail), marker=">", color=COLORS[0], markersize=4)
     for k, name in enumerate(names):
-        axes.text(k, 0, name, ha="center", va="center", fontsize=8, bbox={"boxstyle": "round", "fc": "#e8eef8"})
-        axes.text(k, -0.32, f"{k}", ha="center", va="center", fontsize=7, color="#666666")
+        axes.text(k, 0, name, ha="center", va="center", fontsize=TYPE, bbox={"boxstyle": "round", "fc": PALE})
+        axes.text(k, -0.32, f"{k}", ha="center", va="center", fontsize=SMALL, color="#666666")
     axes.set(xlim=(-0.6, len(names) - 0.4), ylim=(-0.5, 0.32 * (len(names) - 1) ** 0.7 + 0.1))
     axes.axis("off")
-    axes.set_title(title, fontsize=9)
+    axes.set_title(title, fontsize=TYPE)
     return figure
 
 
-def waterfall(amounts, ylabel, title=""):
-    """What adds up to a whole: `amounts` maps each part to its amount, in order; the last bar is the sum."""
-    figure = Picture(6.4, 3.4)
+def waterfall(amounts, xlabel, title=""):
+    """What adds up to a whole: `amounts` maps each part to its amount, from above; the last bar is the sum."""
+    figure = Picture(6.4, 0.36 * len(amounts) + 1.4)
     axes = figure.subplots()
     names, sizes = [*amounts, "in all"], [*amounts.values(), sum(amounts.values())]
     starts = [*np.cumsum([0, *sizes[:-2]]), 0]
-    colors = ["#7fa3d9"] * len(amounts) + ["#1f4e9c"]
-    axes.bar(range(len(names)), sizes, bottom=starts, color=colors)
+    colors = ["#7fb2d9"] * len(amounts) + [COLORS[0]]
+    axes.barh(range(len(names)), sizes, left=starts, color=colors)
     for k, (start, size) in enumerate(zip(starts, sizes, strict=True)):
-        axes.text(k, max(start, start + size), f"{size:.3g}", ha="center", va="bottom", fontsize=7)
-    axes.set_ylim(0, 1.1 * max(np.add(starts, np.maximum(sizes, 0))))
-    axes.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=7)
-    axes.set_ylabel(ylabel)
-    axes.set_title(title, fontsize=9)
+        axes.text(max(start, start + size), k, f" {size:.3g}", ha="left", va="center", fontsize=SMALL)
+    axes.set_xlim(0, 1.12 * max(np.add(starts, np.maximum(sizes, 0))))
+    axes.set_yticks(range(len(names)), names, fontsize=TYPE)
+    axes.invert_yaxis()
+    axes.set_xlabel(xlabel)
+    axes.set_title(title, fontsize=TYPE)
     return figure

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from minidraw import plots
@@ -76,8 +77,8 @@ def test_the_animation_draws_and_then_rests(drawing, tmp_path):
             gif.seek(k)
             frames.append(np.asarray(gif.convert("RGB")))
     assert len(frames) >= 7 and not np.array_equal(frames[0], frames[1])
-    red = [np.any((f[..., 0] > 150) & (f[..., 1] < 80)) for f in frames]
-    assert all(red[:6]) and not red[-1]
+    vermilion = [np.any(f[..., 0] > f[..., 2] + 100.0) for f in frames]
+    assert all(vermilion[:6]) and not vermilion[-1]
 
 
 def test_reconstructions_stand_below_their_originals(rng):
@@ -99,12 +100,31 @@ def test_loss_curves_show_the_bound_and_its_parts():
     step = np.arange(1, 301)
     metrics = {"step": step, "L_x": 200.0 / step, "L_z": 0.1 * step, "validation": ([100, 200], [12.0, 21.0])}
     figure = plots.loss_curves(metrics, "title")
-    lines = {line.get_label(): line for line in figure.axes[0].lines}
-    assert [label.split(",")[0] for label in lines] == ["bound = L_x + L_z", "L_x", "L_z", "bound"]
-    total, L_x, L_z, validation = (line.get_ydata() for line in lines.values())
+    names = {text.get_color(): text.get_text().split(",")[0] for text in figure.axes[0].texts}
+    lines = [(names[line.get_color()], line.get_ydata()) for line in figure.axes[0].lines]
+    (_, total), (_, L_x), (_, L_z), (_, validation) = lines
+    assert [name for name, _ in lines] == ["bound", "$L_x$", "$L_z$", "• bound"]
     np.testing.assert_allclose(total, L_x + L_z)
     assert list(validation) == [12.0, 21.0]
     assert figure.axes[0].get_xlabel() == "training step" and "nats" in figure.axes[0].get_ylabel()
+
+
+def test_names_at_curves_do_not_cover_one_another():
+    curves = {f"a curve with a long name, number {k}": ([0, 1], [0, 1 + 0.001 * k]) for k in range(5)}
+    figure = plots.lines(curves, "x", "y")
+    FigureCanvasAgg(figure).draw()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) == 5 and [text.get_color() for text in figure.axes[0].texts] == list(plots.COLORS[:5])
+    assert not any(a.overlaps(b) for k, a in enumerate(boxes) for b in boxes[:k])
+
+
+def test_the_read_window_is_dashed_and_the_write_window_solid(drawing):
+    styles = {}
+    for color in (plots.READ, plots.WRITE):
+        windows = np.zeros((1, 1, 5))
+        figure = plots.steps(np.zeros((1, 1, 8, 8)), windows, 2, color)
+        (styles[color],) = {patch.get_linestyle() for patch in figure.axes[0].patches}
+    assert styles[plots.WRITE] == "-" != styles[plots.READ]
 
 
 def test_kl_by_step_has_a_bar_for_each_t():

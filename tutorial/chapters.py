@@ -138,7 +138,7 @@ def numbers(figure):
 def save(figure, path):
     """Write a figure as PNG, with its numbers inside."""
     path.parent.mkdir(exist_ok=True)
-    figure.savefig(path, dpi=110, metadata={"minidraw": json.dumps(numbers(figure)), "Software": None})
+    figure.savefig(path, dpi=200, metadata={"minidraw": json.dumps(numbers(figure)), "Software": None})
 
 
 def compare_figures(figure, path):
