@@ -35,6 +35,7 @@ RUNS = {
     "T4": (replace(small, T=4), short),
     "T8": (replace(small, T=8), short),
     "T1-z80": (replace(small, z_size=80), short),  # as many latents as T8, all at once
+    "T8-blind": (replace(small, T=8), short),  # it never sees its own canvas
     "fresh-noise": (drawing, short),  # chapter 14
     "shared-noise": (drawing, short),
     "quick": PRESETS["quick"],  # chapter 12
@@ -52,10 +53,18 @@ class SharedNoise(Trainer):
         return x, np.repeat(noise[:1], len(noise), axis=0)
 
 
+class Blind(Draw):
+    """DRAW whose error image is always that of a blank canvas, x - 1/2: chapter 9."""
+
+    def _read(self, x, x_hat, h_dec):
+        return super()._read(x, x - np.float32(0.5), h_dec)
+
+
 def make(name):
     config, recipe = RUNS[name]
     Run = SharedNoise if name == "shared-noise" else Trainer
-    trainer = Run(Draw.initial(config, recipe.seed), mnist(), recipe)
+    Model = Blind if name == "T8-blind" else Draw
+    trainer = Run(Model.initial(config, recipe.seed), mnist(), recipe)
     rows = []
     for m in tqdm(trainer, total=recipe.steps, desc=name, mininterval=10):
         rows.append((m.L_x, m.L_z, m.gradient_norm))
