@@ -32,5 +32,5 @@ def test_its_commands_and_options_exist(capsys):
 
 
 def test_its_links_lead_somewhere():
-    for target in re.findall(r"\]\((?!http)([^)#]+)", TEXT):
+    for target in re.findall(r"""(?:\]\(|href="|src=")(?!http)([^)"#]+)""", TEXT):
         assert (README.parent / target).exists(), target
