@@ -5,8 +5,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tutorial"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tutorial" / "runs"))
+
 import numpy as np
 import pytest
+import scenes
+import studies
 from PIL import Image
 
 import minidraw
@@ -15,12 +20,6 @@ from minidraw.autodiff import Tensor
 from minidraw.evaluation import evaluate
 from minidraw.images import Images, load_images
 from minidraw.objective import nats_and_gradients
-
-TUTORIAL = Path(__file__).parents[1] / "tutorial"
-sys.path += [str(TUTORIAL), str(TUTORIAL / "runs")]
-
-import scenes  # noqa: E402
-import studies  # noqa: E402
 
 
 def run(capsys, *arguments):

@@ -53,7 +53,7 @@ class SharedNoise(Trainer):
 
 
 def columns(rows):
-    """(L_x, L_z, norm of the gradient) of every step as columns for a file: means of EVERY steps or, at the end, fewer."""
+    """(L_x, L_z, gradient norm) of each step as columns for a file: means of EVERY steps, or of the last few."""
     ends = range(EVERY, len(rows) + EVERY, EVERY)
     L_x, L_z, norm = np.array([np.mean(rows[end - EVERY : end], axis=0) for end in ends]).T.round(3).tolist()
     return {"step": [min(end, len(rows)) for end in ends], "L_x": L_x, "L_z": L_z, "gradient_norm": norm}

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # so that several side by side do not wait for each other
-sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+sys.path.insert(0, str(Path(__file__).parents[1]))  # where scenes.py is
 
 import numpy as np
 from make import EVERY, HERE, columns, drawing, short
