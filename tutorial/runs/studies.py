@@ -74,10 +74,10 @@ class Study(NamedTuple):
     Model: type[Draw] = Draw
 
 
-def houses():
-    """Twenty thousand house numbers, 18,000 of them to train on; the channels are means, as in the paper."""
-    colours = house_numbers(20_000).transpose(0, 3, 1, 2).reshape(20_000, -1).astype(np.float32) / 255
-    return Images(*np.split(colours, [18_000, 19_000]), A=32, B=32, channels=3)
+def houses(count=20_000):
+    """House numbers, nine tenths of them to train on; the channels are means, as in the paper."""
+    colours = house_numbers(count).transpose(0, 3, 1, 2).reshape(count, -1).astype(np.float32) / 255
+    return Images(*np.split(colours, [count * 18 // 20, count * 19 // 20]), A=32, B=32, channels=3)
 
 
 # A grid of 10 x 10 covers a digit of 28 pixels at a stride of 3; sixteen glimpses are eight for each digit. c_0 is
