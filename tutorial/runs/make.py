@@ -60,6 +60,13 @@ class Blind(Draw):
         return super()._read(x, x - np.float32(0.5), h_dec)
 
 
+def columns(rows):
+    """(L_x, L_z, gradient norm) of each step as columns for a file: means of EVERY steps, or of the last few."""
+    ends = range(EVERY, len(rows) + EVERY, EVERY)
+    L_x, L_z, norm = np.array([np.mean(rows[end - EVERY : end], axis=0) for end in ends]).T.round(3).tolist()
+    return {"step": [min(end, len(rows)) for end in ends], "L_x": L_x, "L_z": L_z, "gradient_norm": norm}
+
+
 def make(name):
     config, recipe = RUNS[name]
     Run = SharedNoise if name == "shared-noise" else Trainer
@@ -68,9 +75,7 @@ def make(name):
     rows = []
     for m in tqdm(trainer, total=recipe.steps, desc=name, mininterval=10):
         rows.append((m.L_x, m.L_z, m.gradient_norm))
-    L_x, L_z, norm = np.reshape(rows, (-1, EVERY, 3)).mean(axis=1).T.round(3).tolist()
-    curve = {"command": f"python tutorial/runs/make.py {name}", "step": list(range(EVERY, recipe.steps + 1, EVERY))}
-    curve |= {"L_x": L_x, "L_z": L_z, "gradient_norm": norm}
+    curve = {"command": f"python tutorial/runs/make.py {name}"} | columns(rows)
     (HERE / f"{name}.json").write_text(json.dumps(curve) + "\n", encoding="utf-8")
     if name not in CURVES_ONLY:
         checkpoint.save_model(HERE / f"{name}.npz", trainer.model, {"images": "mnist", "command": curve["command"]})
