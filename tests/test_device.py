@@ -154,16 +154,15 @@ def trained(config, xp, images, kind):
 
 def check_replays(config, xp, images):
     """Recorded or not, training is the same."""
-    config = replace(config, T=12)  # more than the eight arrays that CuPy joins in a recording
+    config = replace(config, T=9)  # more than the eight arrays that CuPy joins in a recording
     recorded, metrics = trained(config, xp, images, CudaGraph)
-    assert recorded.executor._recording is not None
+    assert recorded.executor.recording is not None
     one_by_one, wanted = trained(config, xp, images, InProcess)
     assert len({m.L_x for m in metrics}) == len(metrics) == 6  # each replay saw its own images
     np.testing.assert_allclose(metrics, wanted, rtol=1e-4)
     for name, array in one_by_one.model.arrays().items():
-        want = to_host(array)
-        found = to_host(recorded.model.arrays()[name])
-        assert np.abs(found - want).max() <= 1e-3 * np.abs(want).max() + 1e-6, name
+        found, want = to_host(recorded.model.arrays()[name]), to_host(array)  # Adam makes more of small roundings
+        np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-2 * GROWING.learning_rate, err_msg=name)
 
 
 @pytest.fixture(params=CONFIGS.values(), ids=CONFIGS)
@@ -272,7 +271,7 @@ def test_what_cannot_be_recorded_is_trained_all_the_same(small_images, monkeypat
     assert "__matmul__" not in vars(xp.ndarray) and "by_eights" not in repr(xp.concatenate)
 
 
-def test_a_recording_that_gives_other_numbers_is_not_believed(small_images, monkeypatch):
+def test_arecording_that_gives_other_numbers_is_not_believed(small_images, monkeypatch):
     xp, images, config = standin.library, load_images(small_images), CONFIGS["attention"]
     monkeypatch.setattr(standin.Graph, "launch", lambda self: None)
     with pytest.warns(UserWarning, match="without a CUDA graph.*nan"):
