@@ -271,7 +271,7 @@ def test_what_cannot_be_recorded_is_trained_all_the_same(small_images, monkeypat
     assert "__matmul__" not in vars(xp.ndarray) and "by_eights" not in repr(xp.concatenate)
 
 
-def test_arecording_that_gives_other_numbers_is_not_believed(small_images, monkeypatch):
+def test_a_recording_that_gives_other_numbers_is_not_believed(small_images, monkeypatch):
     xp, images, config = standin.library, load_images(small_images), CONFIGS["attention"]
     monkeypatch.setattr(standin.Graph, "launch", lambda self: None)
     with pytest.warns(UserWarning, match="without a CUDA graph.*nan"):
