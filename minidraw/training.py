@@ -9,6 +9,7 @@ import numpy as np
 
 from minidraw.adam import Adam, clip_factor
 from minidraw.backend import standard_normal, to_host
+from minidraw.cuda_graph import CudaGraph
 from minidraw.draw import Draw
 from minidraw.errors import BadInput, Diverged
 from minidraw.images import binarise
@@ -150,10 +151,11 @@ class Trainer:
 
     @property
     def executor(self):
-        """What does the work of a step: workers.InProcess, or a workers.WorkerPool."""
+        """What does the work of a step: workers.InProcess, a workers.WorkerPool, or on a GPU a cuda_graph.CudaGraph."""
         if self._executor is None:
-            shared = self.model.xp is np and self.recipe.workers > 1
-            self._executor = (WorkerPool if shared else InProcess)(self.model, self.adam, self.recipe)
+            on_cpu = WorkerPool if self.recipe.workers > 1 else InProcess
+            kind = on_cpu if self.model.xp is np else CudaGraph
+            self._executor = kind(self.model, self.adam, self.recipe)
         return self._executor
 
     def train_step(self, x, noise):

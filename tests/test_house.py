@@ -18,6 +18,7 @@ FLOORS = [  # a room may import from the floors below it
     ["runs", "presets", "bench", "page"],
     ["plots", "evaluation", "checkpoint"],
     ["training"],
+    ["cuda_graph"],
     ["workers"],
     ["objective", "gradcheck_cases", "exercises"],
     ["draw", "adam", "images"],
