@@ -348,7 +348,7 @@ class Training:
             raise BadInput(f"{path}: no checkpoint, for it lacks {error}") from None
         for own, saved in zip(self._parameters(), parameters, strict=True):
             own[...] = self.classifier.xp.asarray(saved)
-        self.adam.restore(t, *([self.classifier.xp.asarray(a) for a in arrays] for arrays in (m, v)))
+        self.adam.restore(t, *([self.classifier.xp.asarray(array) for array in moment] for moment in (m, v)))
 
     def _parameters(self):
         return self.classifier.arrays().values()
