@@ -74,6 +74,9 @@ def op_cases():
     data_case(ops.bernoulli, "logits data", normal((3, 6)), x)
     data_case(ops.bernoulli, "logits data", normal((3, 6)), rng.random((3, 6)), label="bernoulli, grey")
     data_case(ops.bernoulli, "logits data", 30 * normal((3, 6)), x, label="bernoulli, large logits")
+    labels = np.array([3, 0, 3])
+    data_case(ops.cross_entropy, "logits data", normal((3, 4)), labels)
+    data_case(ops.cross_entropy, "logits data", 30 * normal((3, 4)), labels, label="cross_entropy, large logits")
     for label, N, A, B, p in [
         ("square", 3, 7, 7, 0.5 * normal((4, 5))),
         ("wide", 2, 8, 5, 0.5 * normal((4, 5))),
@@ -88,6 +91,7 @@ def op_cases():
         label = f"{channels} channel" + "s" * (channels > 1)
         x, x_hat, w = normal((2, channels * 35)), normal((2, channels * 35)), normal((2, channels * 9))
         data_case(ops.read, "data x_hat F_x F_y gamma", x, x_hat, F_x, F_y, gamma, label=f"read, {label}")
+        data_case(ops.read, "data F_x F_y gamma", x, F_x, F_y, gamma, label=f"read, one image, {label}")
         case(ops.write, "w F_x F_y gamma", w, F_x, F_y, gamma, label=f"write, {label}")
     return cases
 

@@ -10,7 +10,7 @@ import minidraw
 
 ROOT = Path(minidraw.__file__).parent
 REPOSITORY = Path(__file__).parents[1]
-OPS = ["ops.affine", "ops.lstm", "ops.latent", "ops.bernoulli", "ops.attention", "ops.__init__"]
+OPS = ["ops.affine", "ops.lstm", "ops.latent", "ops.bernoulli", "ops.cross_entropy", "ops.attention", "ops.__init__"]
 FLOORS = [  # a room may import from the floors below it
     ["__main__"],
     ["cli"],

@@ -3,7 +3,8 @@
 from minidraw.ops.affine import affine
 from minidraw.ops.attention import filterbank, read, write
 from minidraw.ops.bernoulli import bernoulli, error_image
+from minidraw.ops.cross_entropy import cross_entropy
 from minidraw.ops.latent import kl, sample
 from minidraw.ops.lstm import lstm
 
-__all__ = ["affine", "bernoulli", "error_image", "filterbank", "kl", "lstm", "read", "sample", "write"]
+__all__ = ["affine", "bernoulli", "cross_entropy", "error_image", "filterbank", "kl", "lstm", "read", "sample", "write"]

@@ -156,30 +156,30 @@ def _T(matrices):
 
 
 @primitive
-def read(x, x_hat, F_x, F_y, gamma):
+def read(x, *inputs):
     """The glimpse gamma [F_y x F_x^T, F_y x_hat F_x^T]: (batch, 2 * channels * N * N). DRAW (27), (11.1), chapter 11.
 
-    The image x, which is data, and the error image x_hat are (batch, channels * B * A); F_x (batch, N, A),
-    F_y (batch, N, B), gamma (batch,). A glimpse has rows j (y) and columns i (x), like the image.
+    read(x, x_hat, F_x, F_y, gamma): the image x, which is data, and the error image x_hat (batch, channels * B * A);
+    F_x (batch, N, A), F_y (batch, N, B), gamma (batch,). A glimpse has rows j (y) and columns i (x), like the image.
+    read(x, F_x, F_y, gamma), for a network that only looks and has no x_hat, is gamma F_y x F_x^T alone.
     """
-    xp, (batch, _, A), B = array_module(x_hat), F_x.shape, F_y.shape[2]
-    image, image_hat = x.reshape(batch, -1, B, A), x_hat.reshape(batch, -1, B, A)
-    channels = image.shape[1]
-    narrow = xp.concatenate([F_y[:, None] @ image, F_y[:, None] @ image_hat], axis=1)  # (batch, 2 * channels, N, A)
-    rows = narrow.reshape(batch, -1, A)  # of all channels: F_x serves them all
+    *x_hat, F_x, F_y, gamma = inputs
+    xp, (batch, _, A), B = array_module(x), F_x.shape, F_y.shape[2]
+    images = [image.reshape(batch, -1, B, A) for image in (x, *x_hat)]
+    narrow = xp.stack([F_y[:, None] @ image for image in images], axis=1)  # (batch, images, channels, N, A)
+    rows = narrow.reshape(batch, -1, A)  # of all images and channels: F_x serves them all
     patch = rows @ _T(F_x)
     scale = gamma[:, None, None]
 
     def backward(dr):
         dr = dr.reshape(patch.shape)
         dpatch = scale * dr  # (11.5)
-        dboth = (dpatch @ F_x).reshape(narrow.shape)
-        dnarrow, dnarrow_hat = dboth[:, :channels], dboth[:, channels:]
-        dx_hat = _T(F_y)[:, None] @ dnarrow_hat  # (11.6)
+        dnarrow = (dpatch @ F_x).reshape(narrow.shape).swapaxes(0, 1)  # (images, batch, channels, N, A)
+        dx_hat = [(_T(F_y)[:, None] @ dnarrow_hat).reshape(x.shape) for dnarrow_hat in dnarrow[1:]]  # (11.6)
         dF_x = _T(dpatch) @ rows  # (11.7)
-        dF_y = (dnarrow @ _T(image) + dnarrow_hat @ _T(image_hat)).sum(axis=1)  # (11.8)
+        dF_y = sum(dnarrow[k] @ _T(image) for k, image in enumerate(images)).sum(axis=1)  # (11.8)
         dgamma = (dr * patch).sum(axis=(1, 2))  # (11.5)
-        return None, dx_hat.reshape(x_hat.shape), dF_x, dF_y, dgamma
+        return None, *dx_hat, dF_x, dF_y, dgamma
 
     return (scale * patch).reshape(batch, -1), backward
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from minidraw import backend, gradcheck, gradcheck_cases
 
-MODULES = ("affine", "lstm", "latent", "bernoulli", "attention", "elementary")
+MODULES = ("affine", "lstm", "latent", "bernoulli", "cross_entropy", "attention", "elementary")
 
 OPERATORS = {
     ast.Add: ast.Sub,
@@ -43,12 +43,10 @@ FUNCTIONS = {
 }
 
 ANY_NEGATIVE = "reshape infers the one dimension that is negative, whichever negative number stands there."
-SAME_SHAPE = "The image and its error image have one shape."
 WRITTEN_OVER = "Every element is written before it is read."
 
 # (op, the mutated statement) -> why its gradient is the same for every input
 EQUIVALENT = {
-    ("read", "return (None, dx_hat.reshape(x.shape), dF_x, dF_y, dgamma)"): SAME_SHAPE,
     ("plain_filterbank", "dp = -xp.zeros_like(p)"): "Minus zero: something is added to it, or written over it.",
     ("write", "dstroke = dstroke.reshape(batch, -2, B, A)"): ANY_NEGATIVE,
     ("write", "drows = dnarrow.reshape(batch, -2, A)"): ANY_NEGATIVE,
@@ -108,7 +106,9 @@ def signed(container, key):
             yield from signed(node.elts, k)
     elif isinstance(node, ast.Call) and ast.unparse(node.func) == "FactoredGradient":  # not an array, but two
         yield from signed(node.args, 0)
-    elif not isinstance(node, ast.Constant | ast.List):
+    elif isinstance(node, ast.ListComp):  # several arrays
+        yield from signed(vars(node), "elt")
+    elif not isinstance(node, ast.Constant | ast.List | ast.Starred):
         yield container, key
 
 

@@ -50,6 +50,12 @@ def bernoulli(logits, x):
     return -e.sum(x * e.log(e.sigmoid(logits)) + (1 - x) * e.log(e.sigmoid(-logits)), axis=1)
 
 
+def cross_entropy(logits, labels):
+    """log sum e^a - a_label as it stands: right as long as no exponential overflows."""
+    onehot = np.eye(logits.shape[1])[labels]
+    return e.log(e.sum(e.exp(logits), axis=1)) - e.sum(onehot * logits, axis=1)
+
+
 def filterbank(p, *, N, A, B):
     """As the paper writes it, pixels and filters counted from 1: DRAW (19) to (26)."""
     g_x, g_y, log_sigma2, log_delta, log_gamma = (columns(p, start=k, stop=k + 1) for k in range(5))
@@ -72,11 +78,12 @@ def error_image(x, c):
     return x - e.sigmoid(c)
 
 
-def read(x, x_hat, F_x, F_y, gamma):
+def read(*inputs):
     """Channel by channel."""
+    *all_images, F_x, F_y, gamma = inputs
     (batch, N, A), B = F_x.shape, F_y.shape[2]
     glimpses = []
-    for images in (x, x_hat):
+    for images in all_images:
         for k in range(images.shape[1] // (A * B)):
             image = e.reshape(columns(images, start=k * A * B, stop=(k + 1) * A * B), shape=(batch, B, A))
             patch = F_y @ image @ transpose(F_x)
