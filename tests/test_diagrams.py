@@ -54,6 +54,21 @@ def test_every_diagram_is_up_to_date(drawn):
         compare(drawn[path.stem], path.read_text(encoding="utf-8"), path.stem)
 
 
+@pytest.mark.parametrize("chapter", diagrams.HERE)
+def test_a_chapter_begins_with_its_place_in_the_loop(chapter):
+    (path,) = TUTORIAL.glob(f"{chapter:02}-*.md")
+    _, _, image, _, caption, *_ = path.read_text(encoding="utf-8").splitlines()
+    assert image.endswith(f"(figures/here-{chapter:02}.svg)")
+    assert caption == f"*You are here: {diagrams.HERE[chapter][1]}.*"
+
+
+@each_file
+def test_a_diagram_has_its_message_below(path):
+    for page in TUTORIAL.glob("[0-9]*.md"):
+        for below in page.read_text(encoding="utf-8").split(f"(figures/{path.name})\n")[1:]:
+            assert re.match(r"\n\*[\w(]", below), f"{page.name}: {path.name} has no caption"
+
+
 # Legible
 
 

@@ -11,7 +11,8 @@ A chapter is plain Markdown. Its fences mean:
     ```py           is quoted from the library, below a comment <!-- quote FILE NAME -->, and not run
     ```math         is an equation
 
-and an image below a block shows what the variable `figure` holds there. The tests compare all of these.
+and a PNG below a block shows what the variable `figure` holds there. The tests compare all of these. Diagrams, which
+are SVG, do not come from a chapter's code but from diagrams.py.
 """
 
 import argparse

@@ -169,8 +169,7 @@ class Diagram:
         shades = np.rint(np.clip(image, 0, 1) * (levels - 1)).astype(int)
         most = np.bincount(shades.ravel()).argmax()
         width, height = scale * shades.shape[1], scale * shades.shape[0]
-        grey = [f"#{round(255 * shade / (levels - 1)):02x}" + f"{round(255 * shade / (levels - 1)):02x}" * 2
-                for shade in range(levels)]  # fmt: skip
+        grey = ["#" + f"{round(255 * shade / (levels - 1)):02x}" * 3 for shade in range(levels)]
         self.add("rect", x=x, y=y, width=width, height=height, fill=grey[most])
         for shade in sorted(set(shades.ravel()) - {most}):
             path = ""
@@ -395,15 +394,15 @@ def vae():
         diagram.line((X + 46 * side, 228), (X + 46 * side, 258), (X, 258), kind="latent")
         diagram.box(X + 46 * side, 210, 72, 36, name, "latent")
     diagram.dot(X, 166)
-    diagram.text(X + 8, 154, "256", "muted", "start", SMALL)
+    diagram.text(X + 8, 154, "*H*", "muted", "start", SMALL)
     diagram.text(56, 210, "*q*", "latent")
     diagram.arrow((X, 258), (X, 288), kind="latent")
-    diagram.text(X + 8, 273, "10 each", "muted", "start", SMALL)
+    diagram.text(X + 8, 273, "*Z* each", "muted", "start", SMALL)
     diagram.box(X, 308, 150, 40, "*z* = *μ* + *σ* · *ε*", "latent")
     diagram.box(right, 308, 92, 40, "*ε* ∼ N(0, *I*)", size=SMALL)
     diagram.arrow((right - 46, 308), (X + 75, 308))
     diagram.arrow((X, 328), (X, 364), kind="latent")
-    diagram.text(X + 8, 345, "10", "muted", "start", SMALL)
+    diagram.text(X + 8, 345, "*Z*", "muted", "start", SMALL)
     diagram.box(X, 384, 120, 40, "decoder")
     diagram.arrow((X, 404), (X, 440))
     diagram.text(X + 8, 421, "784", "muted", "start", SMALL)
@@ -419,6 +418,9 @@ def vae():
     diagram.arrow((X, 560), (X, 596))
     diagram.box(X, 616, 184, 40, "*L*_{x} + *L*_{z} nats", "cost")
     return diagram
+
+
+GATES = {"f": 80, "i": 170, "g": 250, "o": 330}  # where they stand, from left to right
 
 
 def cell(diagram):
@@ -443,9 +445,6 @@ def cell(diagram):
         diagram.box(x, 290, 66, 44)
         diagram.text(x, 280, f"*{gate}*")
         diagram.text(x, 299, "tanh" if gate == "g" else "sigmoid", "muted", size=SMALL)
-
-
-GATES = {"f": 80, "i": 170, "g": 250, "o": 330}
 
 
 def lstm():
