@@ -12,7 +12,8 @@ A chapter is plain Markdown. Its fences mean:
     ```math         is an equation
 
 and a .png below a block shows what the variable `figure` holds there. The tests compare all of these. A quotation is
-folded: the line that says what it is and where it stands is made by `refresh`.
+folded: the line that says what it is and where it stands is made by `refresh`. Diagrams, which are SVG, do not come
+from a chapter's code but from diagrams.py.
 """
 
 import argparse
