@@ -28,6 +28,7 @@ from minidraw.adam import Adam, clip_factor, global_norm
 from minidraw.autodiff import Tensor, backward, no_grad
 from minidraw.backend import array_module, library, to_host, wait_for
 from minidraw.bench import machine
+from minidraw.cuda_graph import Recording
 from minidraw.errors import BadInput, Diverged, MinidrawError
 from minidraw.files import read_arrays, remove_partial_files, write_atomically
 from minidraw.images import mnist, mnist_labels
@@ -258,6 +259,7 @@ class Training:
         """Of a Classifier, the Split that it learns from, a Recipe (batch size, rate, clip, seed) and a Budget."""
         self.classifier, self.split, self.recipe, self.budget = classifier, split, recipe, budget
         self.adam = Adam(classifier.arrays().values())
+        self._recording = None  # of `_gradients`, on a GPU
         self.curve, self.spent = [], 0.0
         self._pending, self._began = [], None
         keep_memory()
@@ -279,18 +281,29 @@ class Training:
 
         Nothing is waited for: nats, error and norm stay on the device.
         """
-        recipe, model = self.recipe, self.classifier
-        x, labels = self.split.batch(recipe.seed, self.steps_done + 1, recipe.batch_size)
-        labels = model.xp.asarray(labels)
+        recipe, xp = self.recipe, self.classifier.xp
+        batch = self.split.batch(recipe.seed, self.steps_done + 1, recipe.batch_size)
+        x, labels = (xp.asarray(array) for array in batch)
         with np.errstate(all="ignore"):  # what overflows shows in the row
-            logits = model.logits(model.scenes(x))
-            nats = cross_entropy(logits, labels).mean()
-            gradients = backward(nats, model.parameters.values())
-            norm = global_norm(gradients)
+            nats, error, norm = (self._recording or self._gradients)(x, labels)
             factor = clip_factor(norm, recipe.clip)
         learning_rate = recipe.learning_rate_at(share * recipe.horizon)
-        self.adam.update([factor * gradient for gradient in gradients], learning_rate)
-        self._pending.append(model.xp.stack([nats.value, errors(logits.value, labels), norm]))
+        self.adam.update([factor * gradient for gradient in self._found], learning_rate)
+        self._pending.append(xp.stack([nats, error, norm]))
+
+    def _gradients(self, x, labels):
+        """Mean nats, share of errors and global norm, 0-d arrays; the gradients themselves are left in `_found`."""
+        logits = self.classifier.logits(self.classifier.scenes(x))
+        nats = cross_entropy(logits, labels).mean()
+        self._found = backward(nats, self.classifier.parameters.values())
+        return nats.value, errors(logits.value, labels), global_norm(self._found)
+
+    def prepare(self):
+        """Compile and record what a GPU will do, so that this is in nobody's budget; a CPU needs nothing."""
+        if self.classifier.xp is not np:
+            x, labels = self.split.batch(self.recipe.seed, 1, self.recipe.batch_size)
+            xp = self.classifier.xp
+            self._recording = Recording(xp, self._gradients, xp.asarray(x), xp.asarray(labels))
 
     def rows(self):
         """Train until the budget is used up, and yield a row of the curve for every 50 steps; the clock stops then."""
@@ -393,12 +406,10 @@ def train(name, recipe, budget, folder, xp, command):
     Path(folder).mkdir(parents=True, exist_ok=True)
     remove_partial_files(folder)
     split = Split("train")
-    if xp is not np:  # a step of another run: so that compiling the kernels is in nobody's budget
-        Training(Classifier.initial(NETWORKS[name], xp=xp), split, recipe, budget).step(0.0)
-        wait_for(xp)
     training = Training(Classifier.initial(NETWORKS[name], recipe.seed, xp=xp), split, recipe, budget)
     if checkpoint.exists():
         training.restore(checkpoint)
+    training.prepare()
     validation, saved = Split("validation"), time.monotonic()
     with tqdm(desc=name, unit=" steps", mininterval=10, total=budget.steps, initial=training.steps_done) as bar:
         for row in training.rows():
