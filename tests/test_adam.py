@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from minidraw import adam
 from minidraw.adam import Adam, clip_factor, global_norm
 
 
@@ -24,6 +25,21 @@ def test_algorithm_1_written_out(rng):
         want = want - 0.05 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-2)
         adam.update([g], 0.05)
     np.testing.assert_allclose(p, want, rtol=1e-13)
+
+
+def test_blocks_change_nothing(rng, monkeypatch):
+    arrays = [rng.standard_normal((7, 11)), rng.standard_normal(5)]
+    gradients = [rng.standard_normal(array.shape) for array in arrays]
+    found = []
+    for block in (4, 2**62):
+        monkeypatch.setattr(adam, "BLOCK", block)
+        state = Adam([array.copy() for array in arrays])
+        for _ in range(3):
+            state.update(gradients, 0.1)
+        found.append([a.tobytes() for a in (*state.parameters, *state.m, *state.v)])
+    assert found[0] == found[1] and len(adam._blocks(arrays[:1])) == 1
+    monkeypatch.setattr(adam, "BLOCK", 4)
+    assert len(adam._blocks(arrays[:1])) == 20
 
 
 def test_the_norm_is_that_of_all_gradients_as_one_vector():

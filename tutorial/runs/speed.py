@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minidraw import bench, images, training
+from minidraw import adam, bench, images, training
 from minidraw.autodiff import Node, Tensor, backward, intercept, primitive
 from minidraw.draw import Draw
 from minidraw.objective import nats_and_gradients
@@ -29,6 +29,7 @@ from minidraw.presets import PRESETS
 from minidraw.training import Trainer, best_workers
 
 ROUNDS, TURN = 10, 10  # a hundred steps of each
+WHOLE = 2**62  # a block that holds any array
 PLAIN = {affine.on_arrays: plain_affine.on_arrays, filterbank.on_arrays: plain_filterbank.on_arrays}
 
 
@@ -42,13 +43,14 @@ class WholeGlimpse(Draw):
         return concat(x, x_hat), None  # (17)
 
 
-def step_of(config, recipe, plain=(), Model=Draw):
-    """A function that does one training step on one batch, with the plain forms of some ops."""
+def step_of(config, recipe, plain=(), Model=Draw, block=adam.BLOCK):
+    """A function that does one training step on one batch, with the plain forms of some ops, and Adam in blocks."""
     trainer = Trainer(Model.initial(config), images.mnist(), recipe)
     batch = trainer.batch(1)
     chosen = {op: PLAIN[op] for op in plain}
 
     def step():
+        adam.BLOCK = block
         with intercept(lambda op: chosen.get(op, op)):
             trainer.train_step(*batch)
 
@@ -130,9 +132,10 @@ def main():
     one, workers = replace(recipe, workers=1), best_workers(recipe.batch_size)
     savings = in_turn(
         {
-            "as the chapters write it": step_of(config, one, PLAIN),
-            "one product for a weight used T times": step_of(config, one, [filterbank.on_arrays]),
-            "filterbank by moments": step_of(config, one),
+            "as the chapters write it": step_of(config, one, PLAIN, block=WHOLE),
+            "one product for a weight used T times": step_of(config, one, [filterbank.on_arrays], block=WHOLE),
+            "filterbank by moments": step_of(config, one, block=WHOLE),
+            "Adam in blocks": step_of(config, one),
             f"{workers} processes share the work": step_of(config, replace(one, workers=workers)),
             "its matrix products alone": bench.matrix_products(config, recipe.batch_size),
         }
