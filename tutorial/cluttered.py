@@ -161,7 +161,7 @@ class Classifier:
 
     @classmethod
     def initial(cls, config, seed=0, dtype="float32", xp=np):
-        """Weights N(0, 1/fan_in), biases zero, but for those of the window."""
+        """Weights N(0, 1/fan_in), biases zero; but for the map to the window."""
         rng = np.random.default_rng(seed)
         parameters = {
             name: np.zeros(shape) if len(shape) == 1 else rng.standard_normal(shape) / shape[0] ** 0.5
@@ -172,8 +172,11 @@ class Classifier:
             # would see stripes with gaps between, and a gradient would not feel what lies there: delta/2 leaves none.
             # A filter then averages over some delta x delta pixels, of which a stroke of the pen covers about delta:
             # with gamma = delta, what it sees of a stroke is of the order of 1.
+            # The weights are a tenth, for a step of 1 in g~ is one of 50 pixels: with full weights what a glimpse does
+            # to the next one grows from t to t, and the gradient with it (to norms above 1000, on twenty scenes).
             delta = (config.side - 1) / (config.N - 1)
             parameters["read/b"][[2, 4]] = 2 * math.log(delta / 2), math.log(delta)  # log sigma^2, log gamma: (21)
+            parameters["read/w"] /= 10
         return cls(config, {name: xp.asarray(value.astype(dtype)) for name, value in parameters.items()})
 
     def arrays(self):
