@@ -4,8 +4,8 @@ from minidraw.config import Config
 from minidraw.training import Recipe
 
 PRESETS = {
-    # the first recognisable digits, within about a minute: fewer glimpses, through finer grids, and small batches, for in
-    # so short a time the number of steps counts for more than what each of them sees
+    # the first recognisable digits, within about a minute: fewer glimpses, through finer grids; and small batches, for
+    # in so short a time the number of steps counts for more than what each of them sees
     "quick": (
         Config(T=5, read_N=12, write_N=12, enc_size=128, dec_size=128, learned_start=True),
         Recipe(steps=2_200, batch_size=50, horizon=2_200, learning_rate=3e-3, warm_up=100, floor=0.01),
