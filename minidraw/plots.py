@@ -214,14 +214,14 @@ def kl_by_step(L_z_by_step, title=""):
 # The figures of the tutorial: as general as its chapters need them.
 
 
-def lines(curves, xlabel, ylabel, title="", xscale="linear", yscale="linear", marker=""):
+def lines(curves, xlabel, ylabel, title="", xscale="linear", yscale="linear", marker="", ylim=None):
     """Curves in one frame: `curves` maps each label to (x, y), equally long sequences."""
     figure = Picture(5.6, 3.3)
     axes, named = figure.subplots(), []
     for (label, (x, y)), color in zip(curves.items(), COLORS, strict=False):
         axes.plot(x, y, color=color, linewidth=1.4, marker=marker, markersize=4)
         named.append(("\n".join(textwrap.wrap(label, 20)), color, y[-1]))
-    axes.set(xlabel=xlabel, ylabel=ylabel, xscale=xscale, yscale=yscale)
+    axes.set(xlabel=xlabel, ylabel=ylabel, xscale=xscale, yscale=yscale, ylim=ylim)
     axes.set_title(title, fontsize=TYPE)
     axes.grid(color="#dddddd", linewidth=0.5)
     _name_at_the_curve(axes, named)
