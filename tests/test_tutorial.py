@@ -190,7 +190,8 @@ def check_links(name, text):
         assert page.exists(), f"{name} links to {target}, which is not there"
         if anchor:
             text_there = page.read_text(encoding="utf-8")
-            titles = [title.lower().replace(" ", "-") for title in re.findall(r"^#+ (.*)$", text_there, re.MULTILINE)]
+            titles = re.findall(r"^#+ (.*)$", text_there, re.MULTILINE)
+            titles = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]  # as GitHub does
             assert anchor in titles or f'<a id="{anchor}">' in text_there, f"{name}: no {anchor} in {page.name}"
     for image in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", text):
         assert (TUTORIAL / image[1]).exists(), f"{name} shows {image[1]}, which is not there"
