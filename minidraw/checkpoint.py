@@ -16,7 +16,7 @@ from minidraw.training import Recipe
 
 FORMAT, OLDER = "minidraw 2", "minidraw 1"
 MOST_STEPS = 10**9
-BUNDLED = files("minidraw") / "bundled" / "model.npz"
+BUNDLED = {name: files("minidraw") / "bundled" / f"{name}.npz" for name in ("blog", "paper")}  # the presets' names
 
 
 @dataclass
@@ -59,7 +59,10 @@ def load(path, xp=np):
     Raises BadInput for a missing, truncated, corrupt or foreign file, or one whose arrays do not fit its configuration.
     """
     if not Path(path).exists():
-        raise BadInput(f"{path}: no such file; a run is a folder that minidraw train made, such as runs/quick-1")
+        raise BadInput(
+            f"{path}: no such file; a run is a folder that minidraw train made, such as runs/quick-1, "
+            f"or a bundled model, {' or '.join(BUNDLED)}, where no folder has that name"
+        )
     arrays = read_arrays(path, "a minidraw checkpoint")
     if str(arrays.get("format")) not in (FORMAT, OLDER):
         raise BadInput(f"{path}: not a minidraw checkpoint of this version ({FORMAT})")
@@ -101,6 +104,15 @@ def _converted(header):
     return header | {"config": config}
 
 
-def load_run(folder=None, xp=np):
-    """The Checkpoint of a run folder, or of the bundled model. Raises BadInput, like `load`."""
-    return load(BUNDLED if folder is None else Path(folder) / "checkpoint.npz", xp)
+def load_run(run=None, xp=np):
+    """The Checkpoint of a run folder, or of a bundled model by its name; None is `blog`, and a folder comes first.
+
+    Raises BadInput, like `load`.
+    """
+    if run is None:
+        path = BUNDLED["blog"]
+    elif str(run) in BUNDLED and not Path(run).is_dir():
+        path = BUNDLED[str(run)]
+    else:
+        path = Path(run) / "checkpoint.npz"
+    return load(path, xp)

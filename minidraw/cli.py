@@ -68,9 +68,9 @@ def _parser():
         return sub
 
     def saved_run(sub):
-        sub.add_argument(
-            "folder", nargs="?", type=_path, metavar="RUN", help="a run folder (default: the bundled model)"
-        )
+        bundled = " or ".join(checkpoint.BUNDLED)
+        note = f"a run folder; or {bundled}, a bundled model, where no folder has that name (default: the bundled blog)"
+        sub.add_argument("folder", nargs="?", type=_path, metavar="RUN", help=note)
 
     def preset(sub, note="sizes and recipe (default: quick)"):
         sub.add_argument("--preset", choices=PRESETS, help=note)

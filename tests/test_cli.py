@@ -13,7 +13,8 @@ import warnings
 import numpy as np
 import pytest
 
-from minidraw import cli, gradcheck, images
+import minidraw
+from minidraw import checkpoint, cli, gradcheck, images
 from minidraw.presets import PRESETS
 
 
@@ -68,6 +69,50 @@ def test_the_bundled_model_reconstructs(run):
     assert status == 0 and len(paths(out)) == 4
     status, _, err = run("reconstruct", "--out", "here")
     assert status == 1 and "exists already" in err
+
+
+def test_the_bundled_models_have_names(run):
+    for name in ("blog", "paper"):
+        assert minidraw.load(name).config == PRESETS[name][0]
+        assert run("params", name)[1] == run("params", "--preset", name)[1]
+    assert minidraw.load().config == PRESETS["blog"][0]
+    for command in ("sample", "reconstruct", "evaluate", "page"):
+        assert "blog or paper" in " ".join(run(command, "--help")[1].split())
+    status, _, err = run("train", "--resume", "paper")
+    assert status == 1 and "without its training state" in err and not os.listdir()
+
+
+def test_a_folder_comes_before_a_bundled_model(run):
+    small = minidraw.Draw.initial(minidraw.Config(T=2, enc_size=4, dec_size=4))
+    os.mkdir("blog")
+    checkpoint.save_model("blog/checkpoint.npz", small, {})
+    assert minidraw.load("blog").config == small.config and minidraw.load().config == PRESETS["blog"][0]
+    os.mkdir("paper")
+    status, _, err = run("evaluate", "paper")
+    assert status == 1 and "no such file" in err and err.count("\n") == 1
+
+
+def test_an_unknown_name_is_told_the_bundled_ones(run):
+    for command in ("sample", "reconstruct", "evaluate", "page"):
+        status, _, err = run(command, "papre")
+        assert status == 1 and "papre" in err and "blog or paper" in err and err.count("\n") == 1
+    with pytest.raises(minidraw.BadInput, match="blog or paper"):
+        minidraw.load("papre")
+
+
+def test_the_bundled_models_are_small_and_know_their_images():
+    for name, path in checkpoint.BUNDLED.items():
+        assert path.stat().st_size <= 2.2e6, name
+        with np.load(path) as arrays:
+            assert {a.dtype for key, a in arrays.items() if key.startswith("parameters/")} == {np.dtype(np.float16)}
+        assert checkpoint.load(path).about == {"data": None, "checksum": images.mnist().checksum}
+
+
+@pytest.mark.slow
+def test_the_papers_model_is_the_better_one():
+    test = images.mnist().test[:100]
+    bounds = {name: minidraw.evaluate(minidraw.load(name), test, seed=0).bound for name in checkpoint.BUNDLED}
+    assert bounds["paper"] < bounds["blog"] < 110
 
 
 @pytest.mark.slow
