@@ -3,6 +3,7 @@
 import importlib.util
 import itertools
 import re
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from matplotlib.ft2font import FT2Font
 
 TUTORIAL = Path(__file__).parents[1] / "tutorial"
+sys.path.insert(0, str(TUTORIAL))  # so that diagrams.py finds cluttered.py
 spec = importlib.util.spec_from_file_location("diagrams", TUTORIAL / "diagrams.py")
 diagrams = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(diagrams)

@@ -9,12 +9,14 @@ What can be computed is: digits, canvases and windows are the bundled model's, f
 """
 
 import contextlib
+import json
 import re
 from html import escape
 from pathlib import Path
 from string import Template
 
 import numpy as np
+from cluttered import SIDE, Split
 
 import minidraw
 from minidraw import autodiff
@@ -22,7 +24,7 @@ from minidraw.images import grey_digits
 from minidraw.ops import elementary, filterbank
 from minidraw.ops.attention import window
 
-FIGURES = Path(__file__).resolve().parent / "figures"
+FIGURES, RUNS = (Path(__file__).resolve().parent / folder for folder in ("figures", "runs"))
 WIDTH = 400
 SIZE, SMALL = 15, 13.5  # of words, in units
 INDEX = 0.8  # the size of an index, in that of its letter
@@ -182,10 +184,11 @@ class Diagram:
             self.add("path", d=path, fill=grey[shade], shape_rendering="crispEdges")
         self.add("rect", f"box open {kind}".strip(), x=x, y=y, width=width, height=height)
 
-    def window(self, x, y, scale, p, N, kind):
-        """The rectangle through the outermost filters of a window p (5,), over an image drawn at (x, y)."""
-        g, _, delta, _ = (each[0] for each in window(p[None].astype(float), N=N, A=28, B=28))
-        (left, top), (right, bottom) = (np.clip(g + s * (N - 1) / 2 * delta + 0.5, -1, 29) * scale for s in (-1, 1))
+    def window(self, x, y, scale, p, N, kind, side=28):
+        """The rectangle through the outermost filters of a window p (5,), over a square image drawn at (x, y)."""
+        g, _, delta, _ = (each[0] for each in window(p[None].astype(float), N=N, A=side, B=side))
+        corners = (g + s * (N - 1) / 2 * delta + 0.5 for s in (-1, 1))
+        (left, top), (right, bottom) = (np.clip(corner, -1, side + 1) * scale for corner in corners)
         corners = [(x + left, y + top), (x + right, y + top), (x + right, y + bottom), (x + left, y + bottom)]
         path = "M" + "L".join(f"{number(a)} {number(b)}" for a, b in corners) + "Z"
         self.add("path", f"line {kind}", d=path)
@@ -328,6 +331,7 @@ HERE = {  # chapter: what it is about, and in words
     11: ({"x", "read", "write", "c"}, "read and write"),
     12: ({*PARTS, "forward", "backward", "feedback"}, "the whole loop, forward and backward"),
     13: ({*PARTS, "forward", "feedback", "windows"}, "the whole loop, forward"),
+    16: ({"x", "read", "encoder"}, "image, read and encoder, the half of the loop that looks"),
 }  # fmt: skip
 
 
@@ -757,6 +761,47 @@ def broadcast():
     return diagram
 
 
+def classifier():
+    diagram = Diagram(
+        "DRAW's encoder as a classifier",
+        "From left to right, glimpses 1, 2 and 8 of the same scene, a hundred pixels wide, with the window of each as "
+        "a dashed blue frame: the first spans the scene, the last is small and lies on the digit. In each step read "
+        "takes the scene through the window and gives 144 numbers to an LSTM of 256 units. Its output goes to the next "
+        "read, which makes the window from it, and to the next LSTM. After the eighth glimpse it becomes ten logits, "
+        "and the cost of the right class.",
+        436,
+    )
+    scene = Split("test").block(0)[0][0].reshape(SIDE, SIDE)
+    windows = json.loads((RUNS / "attention-8.json").read_text(encoding="utf-8"))["shown"]["windows"][0]
+    columns, scale = {1: 58, 2: 182, 8: 336}, 1.04
+    for t, X in columns.items():
+        diagram.text(X, 16, f"*t* = {t}")
+        diagram.pixels(X - 52, 32, scale, scene)
+        diagram.window(X - 52, 32, scale, np.array(windows[t - 1]), 12, "read", SIDE)
+        diagram.arrow((X, 136), (X, 170), kind="read")
+        diagram.text(X + 8, 153, "10,000", "muted", "start", SMALL)
+        diagram.box(X, 187, 76, 34, "read", "read")
+        diagram.arrow((X, 204), (X, 238))
+        diagram.text(X + 8, 221, f"*r*_{{{t}}}, 144", "muted", "start", SMALL)
+        diagram.box(X, 257, 76, 38, "LSTM")
+    diagram.line((220, 257), (246, 257))
+    for t, start, corner, end in ((1, 96, 126, 144), (7, 270, 280, 298)):
+        diagram.arrow((start, 257), (end, 257))
+        diagram.arrow((corner, 257), (corner, 187), (end, 187))
+        diagram.dot(corner, 257)
+        diagram.text(corner, 276, f"*h*_{{{t}}}", anchor="end")
+    for y in (84, 257):
+        diagram.text(259, y, "…")
+    diagram.arrow((336, 276), (336, 310))
+    diagram.text(328, 293, "*h*_{8}, 256", "muted", "end", SMALL)
+    diagram.box(336, 329, 100, 38, "ten logits *a*", size=SMALL)
+    diagram.arrow((336, 348), (336, 382))
+    diagram.box(336, 403, 100, 42, "−log *p*_{y}", "cost")
+    for k, words in enumerate(("each window is made from", "the state before, *h*_{t−1};", "*h*_{0} is zero")):
+        diagram.text(20, 350 + 20 * k, words, "muted", "start", SMALL)
+    return diagram
+
+
 def diagrams():
     """Every diagram by the name of its file."""
     return {
@@ -770,6 +815,7 @@ def diagrams():
         "vae": vae(),
         "filterbank": filter_geometry(),
         "read-product": read_product(),
+        "classifier": classifier(),
     } | {f"here-{chapter:02}": here(chapter) for chapter in HERE}
 
 

@@ -1,4 +1,4 @@
-"""The cost of a class: the logits of chapter 4, for more than two possibilities."""
+"""The cost of a class: the logits of chapter 4, for more than two possibilities. Chapter 16."""
 
 from minidraw.autodiff import primitive
 from minidraw.backend import array_module
@@ -9,11 +9,12 @@ from minidraw.errors import BadInput
 def cross_entropy(logits, labels):
     """-log p(label) in nats, (batch,), with p = softmax(logits): logits a (batch, K), labels (batch,) of 0 to K - 1.
 
-        p_k = e^(a_k) / sum_j e^(a_j)        nats = -log p_label = log sum_j e^(a_j) - a_label
+        p_k = e^(a_k) / sum_j e^(a_j)        nats = -log p_label = log sum_j e^(a_j) - a_label        (16.2), (16.3)
 
     Labels are whole numbers, and data. The largest logit of a row is subtracted from all of it first: that changes
-    nothing, and no exponential overflows. For K = 2 and logits (0, c) it is chapter 4's cost of a pixel. That a label
-    is below K is not checked, for a GPU would have to be waited for. Raises BadInput for other shapes and types.
+    nothing, (16.4), and no exponential overflows. For K = 2 and logits (0, c) it is chapter 4's cost of a pixel,
+    (16.6). That a label is below K is not checked, for a GPU would have to be waited for. Raises BadInput for other
+    shapes and types. Chapter 16.
     """
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu":
         raise BadInput(
@@ -21,13 +22,13 @@ def cross_entropy(logits, labels):
             "whole numbers (batch,)"
         )
     xp = array_module(logits)
-    a = logits - logits.real.max(axis=1, keepdims=True)  # the real part: so that the complex step can pass
+    a = logits - logits.real.max(axis=1, keepdims=True)  # (16.4); real: so that the complex step can pass
     onehot = labels[:, None] == xp.arange(logits.shape[1])
     weights = xp.exp(a)
     total = weights.sum(axis=1, keepdims=True)
-    p = weights / total
+    p = weights / total  # (16.2)
 
     def backward(dnats):
-        return dnats[:, None] * (p - onehot), None  # da = dnats (softmax - onehot)
+        return dnats[:, None] * (p - onehot), None  # (16.5)
 
-    return xp.log(total[:, 0]) - (onehot * a).sum(axis=1), backward
+    return xp.log(total[:, 0]) - (onehot * a).sum(axis=1), backward  # (16.3)
