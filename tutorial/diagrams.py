@@ -793,7 +793,7 @@ def classifier():
     for y in (84, 257):
         diagram.text(259, y, "…")
     diagram.arrow((336, 276), (336, 310))
-    diagram.text(328, 293, "*h*_{8}, 256", "muted", "end", SMALL)
+    diagram.text(344, 293, "*h*_{8}, 256", "muted", "start", SMALL)
     diagram.box(336, 329, 100, 38, "ten logits *a*", size=SMALL)
     diagram.arrow((336, 348), (336, 382))
     diagram.box(336, 403, 100, 42, "−log *p*_{y}", "cost")
