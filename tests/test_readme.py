@@ -27,7 +27,8 @@ def test_its_commands_and_options_exist(capsys):
             cli.main([command, "--help"])
         assert exit.value.code == 0
     helps = capsys.readouterr().out
-    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", TEXT)) - {"--quiet", "--help"}:
+    ours = re.sub(r"`python [^`]*`", "", TEXT)  # scripts have options of their own
+    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", ours)) - {"--quiet", "--help"}:
         assert option in helps, option
 
 
