@@ -101,7 +101,7 @@ def test_the_mathematics_renders(name):
 
 @pytest.mark.parametrize("name", TEXT)
 def test_an_equation_fits_a_phone(name):
-    """358 pixels in type of 16 are some 43 ex."""
+    """358 pixels in type of 16 are some 43 ex, and the estimate is on average five per cent too wide."""
     for part in chapters.parse(TEXT[name]):
         if part.kind == "math":
             assert width(part.text) <= 45, f"{name}:{part.line}: {width(part.text):.0f} ex, break it at an = or a comma"
@@ -212,7 +212,7 @@ def test_no_figure_is_left_over():
 
 def test_the_runs_are_small_and_say_who_made_them():
     runs = [*(TUTORIAL / "runs").glob("*.npz"), *(TUTORIAL / "runs").glob("*.json")]
-    assert sum(path.stat().st_size for path in runs) < 16e6
+    assert sum(path.stat().st_size for path in runs) < 15e6
     for path in (TUTORIAL / "runs").glob("*.json"):
         _, script, *names = json.loads(path.read_text(encoding="utf-8"))["command"].split()
         assert (ROOT / script).exists() and path.stem in (*names, Path(script).stem)
