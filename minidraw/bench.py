@@ -5,6 +5,7 @@ import platform
 import re
 import sys
 import time
+from collections import defaultdict
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +24,7 @@ from minidraw.workers import cores, start_python
 WARM_UP = 3  # steps before the clock runs
 TURN = 5  # steps, and then as many times the products
 FORWARD, BACKWARD = 0, 1
+REST = "the rest: weights, tape, Adam"
 
 
 class Timing(NamedTuple):
@@ -153,20 +155,19 @@ def peak_memory(trainer):
 def profile(config, recipe, rounds=20):
     """Where a step goes, in one process on NumPy: milliseconds of (forward, backward) by name, the longest first.
 
-    Every op that the model calls, and the rest: the weights' gradients, the tape, the clip and Adam, the batch.
+    Every op that the model calls, and the rest: the weights' gradients, the tape, the clip and Adam, the batch. Medians
+    over the rounds, so that a moment in which the machine did something else is laid at no op's door.
     """
     trainer = Trainer(Draw.initial(config, recipe.seed), mnist(), replace(recipe, workers=1, growth=()))
     for _ in range(WARM_UP):
         next(trainer)
-    spent = {}  # name -> [seconds forward, seconds backward]
+    spent = defaultdict(float)  # (name, direction) -> seconds in this step
 
     def timed(function, name, direction):
-        row = spent.setdefault(name, [0.0, 0.0])
-
         def run(*args, **settings):
             start = time.perf_counter()
             result = function(*args, **settings)
-            row[direction] += time.perf_counter() - start
+            spent[name, direction] += time.perf_counter() - start
             return result
 
         return run
@@ -178,11 +179,18 @@ def profile(config, recipe, rounds=20):
 
         return run
 
-    start = time.perf_counter()
+    steps = []
     with intercept(watched):
         for _ in range(rounds):
+            spent.clear()
+            start = time.perf_counter()
             next(trainer)
-    whole = time.perf_counter() - start
-    spent["the rest: weights, tape, Adam"] = [whole - sum(map(sum, spent.values())), 0.0]
-    rows = {name: (forward / rounds * 1e3, backward / rounds * 1e3) for name, (forward, backward) in spent.items()}
-    return dict(sorted(rows.items(), key=lambda row: -sum(row[1])))
+            whole = time.perf_counter() - start
+            steps.append({**spent, (REST, FORWARD): whole - sum(spent.values())})
+    names = {name for name, _ in steps[0]}
+    rows = {name: tuple(_median_ms(steps, (name, direction)) for direction in (FORWARD, BACKWARD)) for name in names}
+    return dict(sorted(rows.items(), key=lambda row: (-sum(row[1]), row[0])))
+
+
+def _median_ms(steps, key):
+    return float(np.median([step.get(key, 0.0) for step in steps])) * 1e3

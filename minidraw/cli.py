@@ -489,7 +489,7 @@ def _bench(args, parser):
     library(args.device)  # is there a GPU?
     machine = f"NumPy {np.__version__}, Python {platform.python_version()}, {cores()} cores"
     if args.profile:
-        _say(f"float32, batch {chosen[0][2].batch_size}, {machine}; means of {args.rounds} steps in one process")
+        _say(f"float32, batch {chosen[0][2].batch_size}, {machine}; medians of {args.rounds} steps in one process")
         for name, config, recipe in chosen:
             _print_profile(_title(name, config.read_N is not None), profile(config, recipe, args.rounds))
         return 0

@@ -165,13 +165,14 @@ def test_bench_reports_the_ratio(run):
 
 @pytest.mark.slow
 def test_bench_shows_where_the_time_goes(run):
-    status, out, _ = run("bench", "--preset", "quick", "--rounds", 2, "--profile")
+    status, out, _ = run("bench", "--preset", "quick", "--rounds", 3, "--profile")
     assert status == 0
-    rows = [line for line in out.splitlines() if line.endswith("%")]
-    shares = {line[:36].strip(): int(line.split()[-1].rstrip("%")) for line in rows}
-    assert {"affine", "lstm", "filterbank", "read", "write"} <= set(shares)
     assert max(map(len, out.splitlines())) <= 80
-    assert 90 <= sum(shares.values()) <= 110 and shares["lstm"] > 0
+    rows = {line[:36].strip(): line[36:].split() for line in out.splitlines() if line.endswith("%")}
+    assert {"affine", "lstm", "filterbank", "read", "write"} <= set(rows)
+    assert 90 <= sum(int(share.rstrip("%")) for _, _, share in rows.values()) <= 110
+    for op in ("affine", "lstm", "filterbank", "read", "write"):  # of a busy machine, times and no shares
+        assert all(float(milliseconds) > 0 for milliseconds in rows[op][:2]), op
 
 
 def test_params_lists_the_blogs_variables(run):
@@ -281,7 +282,7 @@ def test_what_goes_wrong_gets_one_line_and_status_1(run, trained, small_images, 
         ("evaluate", "."): "no such file",
         ("train", "--data", "none.npy"): "none.npy",
         ("train", "--data", "bright.npy"): "floats must lie in",
-        ("train", "--data", small_images): "batch_size 100 exceeds",
+        ("train", "--data", small_images, "--batch-size", "100"): "batch_size 100 exceeds",
         ("evaluate", trained, "--data", "large.npy"): r"\(9, 9, 1\), but the model draws \(6, 5, 1\)",
         ("reconstruct", trained, "--keep-grey"): "goes with --data",
         ("train", "--resume", "runs/none"): "no such file",
