@@ -62,6 +62,25 @@ def plain_affine(x, W, b):
     return x @ W + b, backward
 
 
+@primitive
+def masked_affine(x, W, b, mask):
+    """y = x (M * W) + b, (19.5): `affine` of a weight W (X, Y) that counts only where the mask M, zeros and ones, is 1.
+
+    With M strictly upper triangular y_j depends on x_1 ... x_(j-1) alone. The mask is data. Raises BadInput for other
+    shapes. Chapter 19.
+    """
+    _check(x, W, b)
+    if mask.shape != W.shape:
+        raise BadInput(f"masked_affine: mask {mask.shape} and W {W.shape} should have one shape")
+    y, backward_of_affine = plain_affine.on_arrays(x, mask * W, b)
+
+    def backward(dy):
+        dx, dW, db = backward_of_affine(dy)
+        return dx, mask * dW, db, None  # (19.6)
+
+    return y, backward
+
+
 def _check(x, W, b):
     if x.ndim != 2 or W.ndim != 2 or x.shape[1] != len(W) or b.shape not in (W.shape[1:], (len(x), W.shape[1])):
         raise BadInput(f"affine: x {x.shape}, W {W.shape} and b {b.shape} should be (n, X), (X, Y) and (Y,) or (n, Y)")
