@@ -197,7 +197,7 @@ def evaluate(darn, images, samples=1, seed=0, batch_size=250):
 # The command
 
 UNITS = {"darn": 500, "no-latents": 0}
-RECIPE = Recipe(steps=30_000, horizon=30_000, learning_rate=1e-3, hold=0.5, floor=0.01, clip=20.0)
+RECIPE = Recipe(steps=10_000, horizon=10_000, learning_rate=3e-3, hold=0.3, floor=0.01, clip=20.0)
 SAMPLES = 50  # importance weights of a test image
 LOOKED_AT = 2000  # test images that have so many
 
