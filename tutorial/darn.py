@@ -13,7 +13,7 @@ latents, with autoregressive visible units.
 import sys
 
 import numpy as np
-from descent import Descent, Maps, command, descend, load_weights, rows_of, save_weights
+from descent import Descent, Maps, command, descend, load_weights, rows_of, save_weights, summary
 
 from minidraw.autodiff import no_grad, primitive
 from minidraw.backend import to_host
@@ -219,21 +219,13 @@ def train(name, recipe, path, xp):
     results = {"units": darn.H, "parameters": darn.maps.number_of_parameters, "steps": recipe.steps, "seconds": seconds}
     for split in ("validation", "test"):
         L_x, L_z, _ = evaluate(darn, getattr(images, split))[:, 0]
-        results[split] = {**_summary(L_x + L_z), "L_x": round(L_x.mean(), 3), "L_z": round(L_z.mean(), 3)}
+        results[split] = {**summary(L_x + L_z), "L_x": round(L_x.mean(), 3), "L_z": round(L_z.mean(), 3)}
     if darn.H:
         weights = evaluate(darn, images.test[:LOOKED_AT], SAMPLES)[2]
-        results["importance_weighted"] = {"samples": SAMPLES, **_summary(-log_mean_exp(weights))}
+        results["importance_weighted"] = {"samples": SAMPLES, **summary(-log_mean_exp(weights))}
     test = results["test"]
     line = f"test {test['nats']:.2f} ± {test['standard_error']:.2f} nats, of which L_z {test['L_z']:.2f}"
     return {**results, "curve": curve}, line
-
-
-def _summary(nats):
-    return {
-        "images": len(nats),
-        "nats": round(nats.mean(), 3),
-        "standard_error": round(nats.std(ddof=1) / len(nats) ** 0.5, 3),
-    }
 
 
 def trained(path, xp=np):

@@ -108,7 +108,7 @@ def descend(path, descents, step, recipe, settings):
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_partial_files(path.parent)
     checkpoint = path.with_name(f"{path.name}.checkpoint.npz")
-    settings = {"recipe": {**asdict(recipe), "growth": []}, **settings}
+    settings = {"recipe": {**asdict(recipe), "growth": list(recipe.growth)}, **settings}
     done, curve, seconds = 0, {}, 0.0
     if checkpoint.exists():
         header, arrays = load(checkpoint)
@@ -172,6 +172,12 @@ def load_weights(path, xp=np):
     """The header of a file of weights, and its parameters in float32, arrays by name."""
     header, arrays = load(path)
     return header, {name: xp.asarray(array.astype(np.float32)) for name, array in arrays.items()}
+
+
+def summary(nats):
+    """The mean of the nats of some images, and its standard error, as plain values."""
+    error = nats.std(ddof=1) / len(nats) ** 0.5
+    return {"images": len(nats), "nats": round(nats.mean(), 3), "standard_error": round(error, 3)}
 
 
 def write_results(path, results):
