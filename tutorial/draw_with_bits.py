@@ -4,8 +4,8 @@
     python tutorial/draw_with_bits.py gaussian
     python tutorial/draw_with_bits.py no-attention
 
-train `quick` with the z of DARN, as it is, and without attention, on the same batches. Each writes NAME.npz, drawings (and
-of `bits` the weights, as float16), and NAME.json, the curve and the nats on the test images.
+train `quick` with the z of DARN, as it is, and without attention, on the same batches. Each writes NAME.npz, drawings
+(and of `bits` the weights, as float16), and NAME.json, the curve and the nats on the test images.
 """
 
 import sys
