@@ -1,11 +1,15 @@
-"""DRAW with another sampler: bits in place of Gaussian latents. Chapter 21.
+"""The family: DRAW, the VAE that it repeats, DRAW without attention, and DRAW with bits for z. Chapter 21.
 
-    python tutorial/draw_with_bits.py bits
-    python tutorial/draw_with_bits.py gaussian
-    python tutorial/draw_with_bits.py no-attention
+    python tutorial/family.py NAME
 
-train `quick` with the z of DARN, as it is, and without attention, on the same batches. Each writes NAME.npz, drawings
-(and of `bits` the weights, as float16), and NAME.json, the curve and the nats on the test images.
+trains `vae`, `no-attention`, `attention` or `bits` by the recipe of `quick` on the same batches, and writes NAME.npz,
+drawings (and of `bits` the weights, as float16), and NAME.json, the curve and the nats on the test images.
+
+    python tutorial/family.py sampling
+    python tutorial/family.py table
+
+measures how long each member of the family takes for a drawing, into runs/sampling.json beside this file; and prints
+the table of all of them from the results that lie there.
 """
 
 import sys
@@ -82,21 +86,21 @@ class DrawWithBits(Draw):
             yield c
 
 
-# The command
+# The trainings
 
 CONFIG, RECIPE = PRESETS["quick"]
-BITS = 50  # of a glimpse
 MODELS = {
-    "bits": lambda seed, xp: DrawWithBits.initial(BitConfig(**{**asdict(CONFIG), "z_size": BITS}), seed, xp=xp),
-    "gaussian": lambda seed, xp: Draw.initial(CONFIG, seed, xp=xp),
-    "no-attention": lambda seed, xp: Draw.initial(replace(CONFIG, read_N=None, write_N=None), seed, xp=xp),
+    "vae": (Draw, replace(CONFIG, T=1, read_N=None, write_N=None)),
+    "no-attention": (Draw, replace(CONFIG, read_N=None, write_N=None)),
+    "attention": (Draw, CONFIG),
+    "bits": (DrawWithBits, BitConfig(**{**asdict(CONFIG), "z_size": 50})),
 }
 
 
 def noise_of(model, rng, count):
     """Noise (T, count, Z) as the model takes it: uniform for bits, else N(0, 1)."""
-    shape, draw = (model.config.T, count, model.config.z_size), rng.standard_normal
-    return model.asarray((rng.random if isinstance(model, DrawWithBits) else draw)(shape, np.float32))
+    draw = rng.random if isinstance(model, DrawWithBits) else rng.standard_normal
+    return model.asarray(draw((model.config.T, count, model.config.z_size), np.float32))
 
 
 def evaluate(model, images, seed=0, batch_size=250):
@@ -110,17 +114,18 @@ def evaluate(model, images, seed=0, batch_size=250):
     return np.concatenate(found, axis=1).astype(np.float64)
 
 
-def drawings(model, count=40, seed=0):
-    """The means (T, count, 28, 28) of drawings from the prior, NumPy, in [0, 1]."""
+def drawings(model, count, seed=0):
+    """The means (count, 28, 28) of drawings from the prior, NumPy, in [0, 1]."""
     noise = noise_of(model, np.random.default_rng([seed, 4]), count)
     with no_grad():
-        canvases = [getattr(glimpse, "c", glimpse) for glimpse in model.generate(noise)]
-        return model.config.as_images(np.stack([to_host(sigmoid(c).value) for c in canvases]))
+        *_, last = model.generate(noise)
+        return model.config.as_images(to_host(sigmoid(getattr(last, "c", last)).value))
 
 
 def train(name, recipe, path, xp):
     """Train the model of that name; see `descent.command`."""
-    model, images = MODELS[name](recipe.seed, xp), mnist()
+    Model, config = MODELS[name]
+    model, images = Model.initial(config, recipe.seed, xp=xp), mnist()
     descent = Descent(model, recipe)
 
     def step(number):
@@ -130,12 +135,12 @@ def train(name, recipe, path, xp):
         return {"L_x": L_x.value.mean(), "L_z": L_z.value.mean(), "norm": norm}
 
     curve, seconds = descend(path, {"model": descent}, step, recipe, {"model": name})
-    results = {"parameters": model.config.number_of_parameters, "steps": recipe.steps, "seconds": seconds}
+    results = {"parameters": config.number_of_parameters, "steps": recipe.steps, "seconds": seconds}
     for split in ("validation", "test"):
         L_x, L_z = evaluate(model, getattr(images, split))
         results[split] = summary(L_x + L_z) | {"L_x": round(L_x.mean(), 3), "L_z": round(L_z.mean(), 3)}
     weights = {name: to_host(a).astype(np.float16) for name, a in model.arrays().items()} if name == "bits" else {}
-    pictures = {"pictures": (drawings(model) * 255).round().astype(np.uint8)}
+    pictures = {"pictures": (drawings(model, 100) * 255).round().astype(np.uint8)}
     save(path.with_suffix(".npz"), {"model": name}, weights | pictures)
     test = results["test"]
     line = f"test {test['nats']:.2f} ± {test['standard_error']:.2f} nats, of which L_z {test['L_z']:.2f}"
@@ -144,10 +149,10 @@ def train(name, recipe, path, xp):
 
 def trained(path, xp=np):
     """The DrawWithBits in the file that `bits` became, float32."""
-    config = BitConfig(**{**asdict(CONFIG), "z_size": BITS})
+    Model, config = MODELS["bits"]
     _, arrays = load(path)
-    return DrawWithBits(config, {name: xp.asarray(arrays[name].astype(np.float32)) for name in config.shapes})
+    return Model(config, {name: xp.asarray(arrays[name].astype(np.float32)) for name in config.shapes})
 
 
 if __name__ == "__main__":
-    sys.exit(command("draw_with_bits", MODELS, train, RECIPE))
+    sys.exit(command("family", MODELS, train, RECIPE))
