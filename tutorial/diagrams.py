@@ -332,6 +332,10 @@ HERE = {  # chapter: what it is about, and in words
     12: ({*PARTS, "forward", "backward", "feedback"}, "the whole loop, forward and backward"),
     13: ({*PARTS, "forward", "feedback", "windows"}, "the whole loop, forward"),
     16: ({"x", "read", "encoder"}, "image, read and encoder, the half of the loop that looks"),
+    22: (
+        {"read", "z", "c", "L", "feedback"},
+        "the parts that travelled on: the window, the latents, the canvas with its cost, and the loop itself",
+    ),
 }  # fmt: skip
 
 
@@ -802,6 +806,68 @@ def classifier():
     return diagram
 
 
+def family():
+    diagram = Diagram(
+        "DRAW, a deep VAE and a diffusion model as one picture",
+        "Three columns with the same arrows. In each, the state of the drawing goes to q, which also sees the image x, "
+        "and, but for DRAW, to p, which does not. From q and p comes a KL, the cost of the step. The latents z are "
+        "drawn from q. In DRAW and the deep VAE f makes a change of z and the state, which is added to the state; in "
+        "the diffusion model z itself is the next state. After the last step the image is paid for, L_x. Below stands "
+        "what the maps are. DRAW: q is read and an LSTM, p is N(0, I), f an LSTM and write, with shared weights. Deep "
+        "VAE: all three belong to layer t, with weights of its own. Diffusion: q adds noise, p is a denoiser, there is "
+        "no f; the weights are shared, and told t.",
+        606,
+    )
+    columns = {
+        68: ("DRAW", "blank page", "*c*_{t−1}", "*z*_{t}", "*c*_{t}",
+             ("*q*: read, LSTM", "*p*: N(0, *I*)", "*f*: LSTM, write", "weights: shared")),
+        200: ("deep VAE", "a start", "*s*_{t−1}", "*z*_{t}", "*s*_{t}",
+              ("*q*: layer *t*", "*p*: layer *t*", "*f*: layer *t*", "weights: its own")),
+        332: ("diffusion", "noise", "*z*_{t}", "*z*_{t−1}", "*z*_{t−1}",
+              ("*q*: known", "*p*: denoiser", "no *f*", "shared, told *t*")),
+    }  # fmt: skip
+    for X, (name, start, state, latents, following, maps) in columns.items():
+        left, right, edge = X - 28, X + 28, X + 58
+        diffusion = name == "diffusion"
+        diagram.add("rect", "band", x=X - 63, y=66, width=126, height=318, rx=6)
+        diagram.text(X, 16, name)
+        diagram.text(X, 37, start, "muted", size=SMALL)
+        diagram.arrow((X, 48), (X, 77))
+        diagram.box(X, 92, 64, 30, state, "latent" if diffusion else "")
+        diagram.line((X, 107), (X, 124))
+        for middle in (left, right)[: 1 if name == "DRAW" else 2]:
+            diagram.arrow((X, 124), (middle, 124), (middle, 146))
+        if name != "DRAW":
+            diagram.dot(X, 124)
+        diagram.text(X - 47, 112, "*x*", "read")
+        diagram.arrow((X - 47, 122), (X - 47, 146), kind="read")
+        diagram.box(left, 162, 50, 32, "*q*", "read")
+        diagram.box(right, 162, 44, 32, "*p*")
+        diagram.box(right, 216, 46, 30, "KL", "cost")
+        diagram.arrow((right, 178), (right, 201))
+        diagram.arrow((left + 10, 178), (left + 10, 216), (right - 23, 216))
+        diagram.arrow((left - 8, 178), (left - 8, 244), kind="latent")
+        diagram.box(left, 260, 54, 32, latents, "latent")
+        if diffusion:
+            diagram.arrow((left, 276), (left, 393), kind="latent")
+        else:
+            diagram.arrow((left, 276), (left, 298), kind="latent")
+            diagram.box(left, 314, 50, 32, "*f*", "write")
+            diagram.arrow((left, 330), (left, 347), kind="write")
+            diagram.arrow((X + 32, 92), (edge, 92), (edge, 358), (left + 11, 358))
+            diagram.arrow((edge, 314), (left + 25, 314))
+            diagram.dot(edge, 314)
+            diagram.node(left, 358, "+")
+            diagram.arrow((left, 369), (left, 393))
+        diagram.box(left, 408, 54, 30, following, "latent" if diffusion else "")
+        diagram.arrow((left, 423), (left, 455))
+        diagram.text(left + 8, 439, "at the end", "muted", "start", SMALL)
+        diagram.box(left, 471, 54, 32, "*L*_{x}", "cost")
+        for k, words in enumerate(maps):
+            diagram.text(X, 520 + 22 * k, words, "muted" if k == 3 else "", size=SMALL)
+    return diagram
+
+
 def diagrams():
     """Every diagram by the name of its file."""
     return {
@@ -816,6 +882,7 @@ def diagrams():
         "filterbank": filter_geometry(),
         "read-product": read_product(),
         "classifier": classifier(),
+        "family": family(),
     } | {f"here-{chapter:02}": here(chapter) for chapter in HERE}
 
 
