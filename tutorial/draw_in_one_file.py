@@ -118,9 +118,10 @@ def write_backward(dstroke, Q, F_x, F_y, gamma):
 
 
 def draw(theta, x, noise):
-    """Look at the images x (batch, A A) and draw them, a step for each of noise (T, batch, Z). Chapters 8 and 9.
+    """Look at images x (batch, A A) and draw them, a step for each noise (batch, Z).
 
-    Returns L_x and L_z, (batch,) in nats, the last canvas, and what each step keeps for the way back.
+    Returns L_x and L_z, (batch,) in nats, the last canvas, and what each step keeps for
+    the way back. Chapters 8 and 9.
     """
     c, h_enc, cell_enc, h_dec, cell_dec = (np.zeros((len(x), size), x.dtype) for size in (A * A, ENC, ENC, DEC, DEC))
     L_z, steps = 0, []
@@ -143,9 +144,10 @@ def draw(theta, x, noise):
 
 
 def gradients(theta, x, c, steps):
-    """The gradient of the mean of L_x + L_z, (12), by name: `draw` read upwards, from its last line to its first.
+    """The gradient of the mean of L_x + L_z, (12), by name: `draw` read bottom to top.
 
-    What was used several times adds up what it hears, (2.2); after the last step there is nobody to hear from.
+    What was used several times sums what comes back, (2.2); to the last step's states
+    nothing does.
     """
     dtheta = {name: np.zeros_like(value) for name, value in theta.items()}
     dnats, dh_enc, dcell_enc, dh_dec, dcell_dec = 1 / len(x), 0, 0, 0, 0
