@@ -76,14 +76,14 @@ def number(value):
 
 
 def spans(label, size):
-    """SVG for a label: *italic*, ¯overlined¯, index _{...}, exponent ^{...}, one below the other where both stand.
+    """SVG for a label: *italic*, index _{...}, exponent ^{...}, one below the other where both stand.
 
     In an index or exponent single letters are italic by themselves.
     """
-    marks, height, out, before = {"*": False, "¯": False}, 0, [], ""
-    for token in re.findall(r"[*¯]|[_^]\{[^}]*\}|[^*¯_^]+", label):
-        if token in marks:
-            marks[token] = not marks[token]
+    italics, height, out, before = False, 0, [], ""
+    for token in re.findall(r"\*|[_^]\{[^}]*\}|[^*_^]+", label):
+        if token == "*":
+            italics = not italics
             continue
         target = {"_": 0.28 * size, "^": -0.38 * size}.get(token[0], 0)
         words = re.findall("[A-Za-z]+|[^A-Za-z]+", token[2:-1]) if target else [token]
@@ -91,9 +91,8 @@ def spans(label, size):
         for k, word in enumerate(words):
             shift = {"dy": target - height, "dx": -0.5 * INDEX * size * len(below[2:-1]) * (k == 0)}
             attributes = "".join(f' {name}="{number(value)}"' for name, value in shift.items() if value)
-            italic = len(word) == 1 and word.isalpha() if target else marks["*"]
+            italic = len(word) == 1 and word.isalpha() if target else italics
             attributes += ' font-style="italic"' if italic else ""
-            attributes += ' text-decoration="overline"' if marks["¯"] else ""
             attributes += f' font-size="{number(INDEX * size)}"' if target else ""
             out.append(f"<tspan{attributes}>{escape(word)}</tspan>" if attributes else escape(word))
             height = target
@@ -459,14 +458,15 @@ def lstm():
     diagram = Diagram(
         "An LSTM step",
         "The memory, cell, runs along the top from left to right: it is multiplied by the forget gate f, then i times "
-        "g is added. A branch goes through tanh, is multiplied by the output gate o, and leaves as h'. The four gates "
-        "come from the columns of a, which is an affine map of the input x and the old h.",
+        "g is added, which makes u. A branch goes through tanh, is multiplied by the output gate o, and leaves as h'. "
+        "The four gates come from the columns of a, which is an affine map of the input x and the old h.",
         452,
     )
     cell(diagram)
     diagram.text(28, 42, "*cell*")
     diagram.text(372, 42, "*cell*′")
     diagram.text(378, 182, "*h*′")
+    diagram.text(270, 46, "*u*")
     diagram.text(338, 146, "*s*", anchor="start")
     diagram.text(80, 30, "keep", "muted", size=SMALL)
     diagram.text(210, 30, "write", "muted", size=SMALL)
@@ -489,9 +489,9 @@ def lstm_backward():
     diagram = Diagram(
         "An LSTM step, backward",
         "The same cell, faded, with gradients flowing against the arrows. From the right come dcell' and dh'. At the "
-        "output gate's product: do = dh' s and ds = dh' o. Through tanh ds joins dcell', which completes the gradient "
-        "of cell', overlined. From it come di = dcell g, dg = dcell i, df = dcell times the old cell, and the gradient "
-        "dcell f of the old memory. Each gate's gradient is multiplied by its slope to give da.",
+        "output gate's product: do = dh' s and ds = dh' o. Through tanh ds joins dcell', and their sum is du. From it "
+        "come di = du g, dg = du i, df = du times the old cell, and dcell = du f for the old memory. Each gate's "
+        "gradient is multiplied by its slope to give da.",
         440,
     )
     with diagram.group("faded"):
@@ -505,17 +505,17 @@ def lstm_backward():
     ]:  # fmt: skip
         diagram.arrow(*points, kind="gradient")
     for x, y, *lines in [
-        (8, 84, "*dcell* =", "¯*dcell*¯ · *f*"),
-        (98, 176, "*df* =", "¯*dcell*¯", "· *cell*"),
-        (178, 176, "*di* =", "¯*dcell*¯ · *g*"),
-        (266, 232, "*dg* =", "¯*dcell*¯ · *i*"),
+        (8, 84, "*dcell* =", "*du* · *f*"),
+        (98, 176, "*df* =", "*du* · *cell*"),
+        (178, 176, "*di* =", "*du* · *g*"),
+        (266, 232, "*dg* =", "*du* · *i*"),
         (346, 135, "*ds* =", "*dh*′ · *o*"),
         (346, 228, "*do* =", "*dh*′ · *s*"),
     ]:
         for k, words in enumerate(lines):
             diagram.text(x, y + 19 * k, words, "gradient", "start", SMALL)
     diagram.text(374, 77, "*dcell*′", "gradient", size=SMALL)
-    diagram.text(275, 30, "¯*dcell*¯ = *dcell*′ + *ds* · (1 − *s*^{2})", "gradient", size=SMALL)
+    diagram.text(275, 30, "*du* = *dcell*′ + *ds* · (1 − *s*^{2})", "gradient", size=SMALL)
     diagram.text(382, 176, "*dh*′", "gradient", size=SMALL)
     for gate, x in GATES.items():
         slope = "(1 − *g*^{2})" if gate == "g" else f"*{gate}* (1 − *{gate}*)"
