@@ -331,6 +331,7 @@ HERE = {  # chapter: what it is about, and in words
     12: ({*PARTS, "forward", "backward", "feedback"}, "the whole loop, forward and backward"),
     13: ({*PARTS, "forward", "feedback", "windows"}, "the whole loop, forward"),
     16: ({"x", "read", "encoder"}, "image, read and encoder, the half of the loop that looks"),
+    19: ({"x", "encoder", "z", "c", "L"}, "image, encoder, latents, canvas and loss; the latents are bits"),
     22: (
         {"read", "z", "c", "L", "feedback"},
         "the parts that travelled on: the window, the latents, the canvas with its cost, and the loop itself",
@@ -868,6 +869,47 @@ def family():
     return diagram
 
 
+def chain(diagram, middles, y, out, kind=""):
+    """Arrows from each of the boxes at (x, y) to every later one; `out` is -1 for arrows above the boxes, 1 below."""
+    last = len(middles) - 1
+    for i, start in enumerate(middles[:-1]):
+        level = y + out * (34 + 9 * (last - 1 - i))
+        ends = [x - 10 + 16 * i / last for x in middles[i + 1 :]]
+        diagram.line((start + 14, y + 16 * out), (start + 14, level), (ends[-1], level), kind=kind)
+        for end in ends:
+            diagram.arrow((end, level), (end, y + 17 * out), kind=kind)
+
+
+def darn():
+    diagram = Diagram(
+        "DARN: bits in a chain, pixels in a chain",
+        "Above, four bits h_1 to h_4 in a row; from each an arrow leads to every later one, and to none before it. "
+        "Below, five pixels x_1 to x_5 in a row, with arrows to every later one likewise. From the bits arrows lead "
+        "down to all pixels. At the right, dashed, the encoder leads from the pixels up to the bits; it is used only "
+        "while the model is trained.",
+        398,
+    )
+    bits, pixels, above, below, bus = [58, 130, 202, 274], [40, 103, 166, 229, 292], 112, 264, 186
+    diagram.text(14, 20, "*p*(*h*_{j} | *h*_{<j})", "latent", "start")
+    diagram.text(130, 20, "bits, drawn one after the other", "muted", "start", SMALL)
+    chain(diagram, bits, above, -1, "latent")
+    for j, x in enumerate(bits, 1):
+        diagram.line((x, above + 16), (x, bus), kind="latent")
+        diagram.box(x, above, 44, 32, f"*h*_{{{j}}}", "latent")
+    diagram.line((pixels[0], bus), (pixels[-1], bus), kind="latent")
+    chain(diagram, pixels, below, 1)
+    for i, x in enumerate(pixels, 1):
+        diagram.arrow((x, bus), (x, below - 17), kind="latent")
+        diagram.box(x, below, 44, 32, f"*x*_{{{i}}}")
+    diagram.text(14, 380, "*p*(*x*_{i} | *x*_{<i}, *h*)", "", "start")
+    diagram.text(150, 380, "pixels, drawn one after the other", "muted", "start", SMALL)
+    diagram.arrow((314, below), (352, below), (352, bus + 17), kind="other")
+    diagram.box(352, bus, 84, 34, "encoder", "other", SMALL)
+    diagram.arrow((352, bus - 17), (352, above), (297, above), kind="other")
+    diagram.text(360, 134, "*q*(*h* | *x*)", "muted", "start", SMALL)
+    return diagram
+
+
 def diagrams():
     """Every diagram by the name of its file."""
     return {
@@ -883,6 +925,7 @@ def diagrams():
         "read-product": read_product(),
         "classifier": classifier(),
         "family": family(),
+        "darn": darn(),
     } | {f"here-{chapter:02}": here(chapter) for chapter in HERE}
 
 
