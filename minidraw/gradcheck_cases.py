@@ -93,6 +93,9 @@ def op_cases():
         data_case(ops.read, "data x_hat F_x F_y gamma", x, x_hat, F_x, F_y, gamma, label=f"read, {label}")
         data_case(ops.read, "data F_x F_y gamma", x, F_x, F_y, gamma, label=f"read, one image, {label}")
         case(ops.write, "w F_x F_y gamma", w, F_x, F_y, gamma, label=f"write, {label}")
+    mask = np.triu(np.ones((4, 4)), 1)
+    for label, b in (("masked_affine", normal(4)), ("masked_affine, a bias for every row", normal((5, 4)))):
+        data_case(ops.masked_affine, "x W b data", normal((5, 4)), normal((4, 4)), b, mask, label=label)
     return cases
 
 

@@ -58,13 +58,21 @@ def test_every_chapter_says_how_to_open_it_as_a_notebook(path):
     assert f"`python tutorial/chapters.py notebook {int(path.name[:2])}`" in TEXT[path.name]
 
 
-def test_there_are_seventeen_in_a_row():
-    assert [int(path.name[:2]) for path in CHAPTERS] == list(range(17))
-    for number, path in enumerate(CHAPTERS):
-        around = [f"[← {number - 1}]({CHAPTERS[number - 1].name})"] * (number > 0)
-        around += ["[contents](README.md)"]
-        around += [f"[{k} →]({following.name})" for k, following in [*enumerate(CHAPTERS)][number + 1 : number + 2]]
-        assert TEXT[path.name].endswith("\n---\n\n" + " · ".join(around) + "\n"), path.name
+def test_the_numbers_ascend_and_every_foot_leads_to_its_neighbours():
+    numbers = [int(path.name[:2]) for path in CHAPTERS]
+    assert numbers == sorted(set(numbers)) and numbers[0] == 0
+    for at, path in enumerate(CHAPTERS):
+        before = [f"[← {numbers[k]}]({CHAPTERS[k].name})" for k in range(at)[-1:]]
+        after = [f"[{numbers[k]} →]({CHAPTERS[k].name})" for k in range(len(CHAPTERS))[at + 1 : at + 2]]
+        foot = " · ".join([*before, "[contents](README.md)", *after])
+        assert TEXT[path.name].endswith(f"\n---\n\n{foot}\n"), path.name
+
+
+def test_the_contents_have_every_chapter_under_its_own_title():
+    rows = re.findall(r"^\| \[(\d+)\]\((\S+)\) \| (.*) \| \d+ \|$", TEXT["README.md"], re.MULTILINE)
+    titles = [TEXT[path.name].splitlines()[0] for path in CHAPTERS]
+    assert [file for _, file, _ in rows] == [path.name for path in CHAPTERS]
+    assert [f"# {number}. {title}" for number, _, title in rows] == titles
 
 
 # Mathematics: what GitHub renders, and what it mangles.

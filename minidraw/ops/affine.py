@@ -7,9 +7,9 @@ from minidraw.errors import BadInput
 
 @primitive
 def affine(x, W, b):
-    """y = x W + b, (3.4): x (batch, X), W (X, Y), b (Y,) give y (batch, Y); b may also be (batch, Y). Chapter 3.
+    """y = x W + b, (3.4), of shape (batch, Y). Chapter 3.
 
-    Raises BadInput for other shapes.
+    x (batch, X), W (X, Y), and b (Y,) or (batch, Y). Raises BadInput for other shapes.
     """
     _check(x, W, b)
     bias_per_row = b.ndim == 2
@@ -23,9 +23,9 @@ def affine(x, W, b):
 class FactoredGradient:
     """The gradient x^T dy of a weight, kept as its factors until all of them are known.
 
-    A weight used T times has the gradient sum_t x_t^T dy_t, (5.11). Stacking the rows first makes that one product
-    over T * batch rows, (5.12), in place of T products and T sums. It keeps the contract of a gradient that stands
-    for an array, stated in `autodiff`.
+    A weight used T times has the gradient sum_t x_t^T dy_t, (5.11). Stacking the rows first
+    makes that one product over T * batch rows, (5.12), in place of T products and T sums.
+    It keeps the contract of a gradient that stands for an array, stated in `autodiff`.
     """
 
     __array_ufunc__ = None  # so that array + FactoredGradient comes here, too
@@ -60,6 +60,25 @@ def plain_affine(x, W, b):
         return dy @ W.T, x.T @ dy, dy if bias_per_row else dy.sum(axis=0)  # (3.6), (3.7), (3.5)
 
     return x @ W + b, backward
+
+
+@primitive
+def masked_affine(x, W, b, mask):
+    """y = x (M * W) + b, (19.5): `affine` of a weight W (X, Y) that counts only where the mask M, zeros and ones, is 1.
+
+    With M strictly upper triangular y_j depends on x_1 ... x_(j-1) alone. The mask is data. Raises BadInput for other
+    shapes. Chapter 19.
+    """
+    _check(x, W, b)
+    if mask.shape != W.shape:
+        raise BadInput(f"masked_affine: mask {mask.shape} and W {W.shape} should have one shape")
+    y, backward_of_affine = plain_affine.on_arrays(x, mask * W, b)
+
+    def backward(dy):
+        dx, dW, db = backward_of_affine(dy)
+        return dx, mask * dW, db, None  # (19.6)
+
+    return y, backward
 
 
 def _check(x, W, b):

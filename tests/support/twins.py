@@ -29,6 +29,10 @@ def affine(x, W, b):
     return x @ W + b
 
 
+def masked_affine(x, W, b, mask):
+    return x @ (mask * W) + b
+
+
 def lstm(a, cell):
     H = cell.shape[1]
     i, f, o = (e.sigmoid(columns(a, start=k * H, stop=(k + 1) * H)) for k in range(3))
