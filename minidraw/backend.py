@@ -40,12 +40,13 @@ def library(device):
 
 
 def fuse(function):
-    """`function` of arrays: on a GPU as one kernel, in place of one for each of its operations; on NumPy as it is.
+    """`function` of arrays: on a GPU as a single kernel, on NumPy as it is.
 
-    It works element by element, on arrays that broadcast: operators, also in place, and functions such as xp.exp, with
-    the array to write to as their last argument. No slices, sums or shapes; all that it returns has one shape; its
-    first argument is an array, others may be numbers; these meet arrays only (of two, CuPy would make a float16).
-    Chapter 15.
+    It works element by element, on arrays that broadcast: operators, also in place, and
+    functions such as xp.exp, with the array to write to as their last argument. No
+    slices, sums or shapes; all that it returns has one shape; its first argument is an
+    array, others may be numbers; these meet arrays only (of two, CuPy would make a
+    float16). Chapter 15.
     """
     kernel = functools.cache(lambda xp: xp.fuse(function))
 

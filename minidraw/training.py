@@ -135,7 +135,10 @@ class Trainer:
         return self.adam.t
 
     def batch(self, step):
-        """The images (batch, pixels) and noise (T, batch, Z) of a step, as arrays of the model's library and dtype."""
+        """The images (batch, pixels) and noise (T, batch, Z) of a step.
+
+        They are arrays of the model's library and dtype.
+        """
         recipe, model = self.recipe, self.model
         epoch, k = divmod(step - 1, len(self.images.train) // recipe.batch_size)
         if epoch != self._epoch:
@@ -159,9 +162,10 @@ class Trainer:
         return self._executor
 
     def train_step(self, x, noise):
-        """One step on images x (batch, pixels) under noise (T, batch, Z), arrays like those of `batch`: its Metrics.
+        """One step on images x (batch, pixels) under noise (T, batch, Z): its Metrics.
 
-        Raises BadInput for others, Diverged for NaN or infinity, and WorkerLost, each before anything changed.
+        Both are arrays like those of `batch`. Raises BadInput for others, Diverged for
+        NaN or infinity, and WorkerLost, each before anything changed.
         """
         recipe, step, xp = self.recipe, self.steps_done + 1, self.model.xp
         self._check(x, noise)

@@ -46,23 +46,24 @@ BLOCK = 100  # scenes that are made together
 
 
 def scenes(digits, which, rng):
-    """Scenes (len(which), 100, 100): the digits of those numbers, each at a place of its own, among clutter.
+    """Scenes (len(which), 100, 100): the digits of those numbers, among clutter.
 
-    digits (count, height, width), zeros and ones in uint8 for MNIST; `which` are whole numbers below count. Into an
-    empty scene goes the digit as it is, its place uniform among all at which it lies wholly within the scene; then
-    eight pieces: each an 8x8 square of another digit of `digits`, and both the digit, the square's place in it and its
-    place in the scene are uniform. Where things overlap the brighter pixel stays. A piece may come from a digit's empty
-    margin, and may lie on the digit.
+    digits (count, height, width), zeros and ones in uint8 for MNIST; `which` are whole
+    numbers below count. The digit goes into an empty scene as it is, at a place drawn
+    uniformly from all where it lies wholly within the scene. Then come eight pieces,
+    each an 8x8 square of another digit of `digits`; that digit, the square's place in
+    it and its place in the scene are uniform, too. Where things overlap, the brighter
+    pixel stays. A piece may come from a digit's empty margin, and may lie on the digit.
     """
     n, rows, (count, *shape) = len(which), np.arange(len(which)), digits.shape
     scene = np.zeros((n, SIDE, SIDE), digits.dtype)
 
     def places(*sides):
-        """Where something that leaves `sides` free to move may lie, uniformly: rows and columns."""
+        """Rows and columns, uniform, of what has `sides` free to move in."""
         return [rng.integers(free + 1, size=(PIECES, n)) for free in sides]
 
     def windows(images, *sides):
-        """Every part of `images` with these sides, as views to be read and written: (images, y, x, *sides)."""
+        """Every part of `images` with these sides, as views: (images, y, x, *sides)."""
         return sliding_window_view(images, sides, axis=(1, 2), writeable=images is scene)
 
     y, x = (rng.integers(SIDE - side + 1, size=n) for side in shape)
@@ -184,10 +185,11 @@ class Classifier:
         return {name: tensor.value for name, tensor in self.parameters.items()}
 
     def glimpses(self, x):
-        """Look at scenes x (batch, side * side) T times: each time h (batch, units), and the window (batch, 5) or None.
+        """Look at scenes x (batch, side * side) T times.
 
-        DRAW's encoder, (4) and (5), without a decoder: the window comes from the network's own state, and where there
-        is no canvas there is no error image.
+        Yields each time h (batch, units), and the window (batch, 5) or None. It is
+        DRAW's encoder, (4) and (5), without a decoder: the window comes from the
+        network's own state, and where there is no canvas there is no error image.
         """
         zeros = self.xp.zeros((len(x), self.config.units), self.dtype)
         h, cell = zeros, zeros
@@ -214,7 +216,10 @@ class Classifier:
         return W, affine(x, W_x, b)
 
     def _read(self, x, h):
-        """The glimpse r (batch, N * N), and its window. Without attention neither: `_lstm` saw to x."""
+        """The glimpse r (batch, N * N), and its window.
+
+        Without attention both are None: `_lstm` has seen to x.
+        """
         config = self.config
         if config.N is None:
             return None, None

@@ -7,14 +7,17 @@ from minidraw.errors import BadInput
 
 @primitive
 def cross_entropy(logits, labels):
-    """-log p(label) in nats, (batch,), with p = softmax(logits): logits a (batch, K), labels (batch,) of 0 to K - 1.
+    """-log p(label) in nats, (batch,), with p = softmax(logits).
 
-        p_k = e^(a_k) / sum_j e^(a_j)        nats = -log p_label = log sum_j e^(a_j) - a_label        (16.2), (16.3)
+    Logits a (batch, K); labels (batch,) of 0 to K - 1, whole numbers, are data.
 
-    Labels are whole numbers, and data. The largest logit of a row is subtracted from all of it first: that changes
-    nothing, (16.4), and no exponential overflows. For K = 2 and logits (0, c) it is chapter 4's cost of a pixel,
-    (16.6). That a label is below K is not checked, for a GPU would have to be waited for. Raises BadInput for other
-    shapes and types. Chapter 16.
+        p_k = e^(a_k) / sum_j e^(a_j)                              (16.2)
+        nats = -log p_label = log sum_j e^(a_j) - a_label          (16.3)
+
+    The largest logit of a row is subtracted from all of it first: that changes nothing,
+    (16.4), and no exponential overflows. For K = 2 and logits (0, c) it is the cost of
+    a pixel in chapter 4, (16.6). That a label is below K is not checked, for a GPU
+    would have to be waited for. Raises BadInput for other shapes and types. Chapter 16.
     """
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu":
         raise BadInput(
