@@ -89,6 +89,18 @@ def test_the_probabilities_of_all_images_sum_to_one(small):
     np.testing.assert_allclose(small.nats_of(image, h)[0].value, want, rtol=1e-12)
 
 
+def test_ancestral_sampling_draws_every_outcome_as_often_as_the_model_says():
+    """All eight outcomes of three units: how often each came up, beside its probability."""
+    rng, count = np.random.default_rng(5), 40_000
+    W, b, h = rng.standard_normal((3, 3)), rng.standard_normal(3), every(3)
+    logits, _ = masked_affine.on_arrays(h, W, b, np.triu(np.ones((3, 3)), 1))
+    p = np.exp(-bernoulli.on_arrays(logits, h)[0])
+    assert p.sum() == pytest.approx(1, rel=1e-12)
+    drawn, _ = darn.ancestral(W, b, rng.random((count, 3)))
+    share = (drawn[:, None] == h).all(axis=2).mean(axis=0)
+    assert (np.abs(share - p) < 4.5 * (p * (1 - p) / count) ** 0.5).all(), (share, p)
+
+
 def test_sampling_follows_the_model(small):
     """Of the first pixel: the share of ones among drawings, beside the sum over all bits."""
     rng = np.random.default_rng(4)

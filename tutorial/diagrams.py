@@ -906,7 +906,7 @@ def darn():
     diagram.arrow((314, below), (352, below), (352, bus + 17), kind="other")
     diagram.box(352, bus, 84, 34, "encoder", "other", SMALL)
     diagram.arrow((352, bus - 17), (352, above), (297, above), kind="other")
-    diagram.text(360, 134, "*q*(*h* | *x*)", "muted", "start", SMALL)
+    diagram.text(344, 146, "*q*(*h* | *x*)", "muted", "end", SMALL)
     return diagram
 
 
