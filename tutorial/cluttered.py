@@ -11,7 +11,6 @@ Gregor et al. 2015, section 4.1, after Mnih, Heess, Graves, Kavukcuoglu: Recurre
 """
 
 import argparse
-import json
 import math
 import shlex
 import sys
@@ -21,16 +20,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from descent import device_of, load, save, write_results
 from numpy.lib.stride_tricks import sliding_window_view
 from tqdm import tqdm
 
 from minidraw.adam import Adam, clip_factor, global_norm
 from minidraw.autodiff import Tensor, backward, no_grad
 from minidraw.backend import array_module, library, to_host, wait_for
-from minidraw.bench import machine
 from minidraw.cuda_graph import Recording
 from minidraw.errors import BadInput, Diverged, MinidrawError
-from minidraw.files import read_arrays, remove_partial_files, write_atomically
+from minidraw.files import remove_partial_files
 from minidraw.images import mnist, mnist_labels
 from minidraw.ops import affine, cross_entropy, filterbank, lstm, read
 from minidraw.ops.elementary import concat, split_rows
@@ -355,7 +354,7 @@ class Training:
         arrays = {"t": np.int64(self.adam.t)}
         for name, *triple in zip(self.classifier.parameters, self._parameters(), self.adam.m, self.adam.v, strict=True):
             arrays |= {f"{kind}/{name}": to_host(array) for kind, array in zip(KINDS, triple, strict=True)}
-        write(path, self.settings | {"curve": self.curve, "spent": self.spent}, arrays)
+        save(path, self.settings | {"curve": self.curve, "spent": self.spent}, arrays)
 
     def restore(self, path):
         """Go on from a saved state. Raises BadInput for one of other settings, or no such file at all."""
@@ -376,20 +375,6 @@ class Training:
 
 
 KINDS = ("parameters", "m", "v")
-
-
-def write(path, header, arrays):
-    """A file of arrays by name, with a header of plain values."""
-    write_atomically(path, lambda file: np.savez(file, header=json.dumps(header), **arrays))
-
-
-def load(path):
-    """The header and the arrays of such a file. Raises BadInput for any other."""
-    arrays = read_arrays(path, "a file of cluttered.py")
-    try:
-        return dict(json.loads(str(arrays.pop("header")))), arrays
-    except (KeyError, TypeError, ValueError):
-        raise BadInput(f"{path}: not a file of cluttered.py, or damaged") from None
 
 
 def trained(path, xp=np):
@@ -431,9 +416,9 @@ def train(name, recipe, budget, folder, xp, command):
     found = results_of(training, validation)
     header = {"config": asdict(training.classifier.config), "command": command}
     arrays = {f"parameters/{key}": to_host(a).astype(np.float16) for key, a in training.classifier.arrays().items()}
-    write(weights, header, arrays)
+    save(weights, header, arrays)
     found = {"command": command} | device_of(xp) | training.settings | found | {"curve": columns(training.curve)}
-    write_atomically(results, lambda file: file.write((json.dumps(found) + "\n").encode()))
+    write_results(results, found)
     checkpoint.unlink(missing_ok=True)
     return found
 
@@ -441,12 +426,6 @@ def train(name, recipe, budget, folder, xp, command):
 def columns(rows):
     """The rows of a curve as lists by name; where a row has no validation error, None."""
     return {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
-
-
-def device_of(xp):
-    """The machine, and what of it did the work."""
-    gpu = None if xp is np else xp.cuda.runtime.getDeviceProperties(0)["name"].decode()
-    return {"machine": machine(), "device": gpu or "cpu", "numpy": np.__version__}
 
 
 def results_of(training, validation):

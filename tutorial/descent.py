@@ -1,4 +1,4 @@
-"""What the small trainings of chapters 19 to 21 share: maps by name, a descent with Adam, and the files it leaves."""
+"""What small trainings of the tutorial share: maps by name, a descent with Adam, and the files it leaves."""
 
 import argparse
 import json
@@ -27,7 +27,7 @@ SAVE_EVERY = 60  # seconds
 
 
 class Maps:
-    """Weights W (in, out) and biases b (out,) of affine maps, Tensors by name."""
+    """Weights W (in, out) and biases b (out,) of affine maps, and what else is to be learned: Tensors by name."""
 
     def __init__(self, arrays):
         """`arrays` by name, "encoder/w" and "encoder/b" for the map "encoder"."""
@@ -95,7 +95,7 @@ class Descent:
 
 
 def rows_of(images, recipe, step):
-    """The images (batch, pixels) of a training step, floats; drawn with replacement, from (seed, step) alone."""
+    """The images (batch, pixels) of a training step: drawn with replacement, from (seed, step) alone."""
     return images[np.random.default_rng([recipe.seed, 1, step]).integers(len(images), size=recipe.batch_size)]
 
 
@@ -117,9 +117,8 @@ def descend(path, descents, step, recipe, settings):
             raise BadInput(f"{checkpoint} is of a run with other settings: choose another folder, or remove it", "out")
         done, curve, seconds = header["done"], header["curve"], header["seconds"]
         for name, descent in descents.items():
-            descent.restore(
-                done, {key.removeprefix(f"{name}/"): a for key, a in arrays.items() if key.startswith(name)}
-            )
+            prefix = f"{name}/"
+            descent.restore(done, {key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)})
     keep_memory()
     xp = next(iter(descents.values())).maps.xp
     pending, began, saved = [], time.monotonic() - seconds, time.monotonic()
