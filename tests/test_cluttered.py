@@ -1,6 +1,5 @@
 """Cluttered MNIST: the scenes are what they say, the network's gradients are right, a run can be stopped and go on."""
 
-import importlib.util
 import json
 import sys
 from copy import copy
@@ -16,9 +15,8 @@ from minidraw.ops import cross_entropy
 from minidraw.training import Recipe
 from support import standin
 
-spec = importlib.util.spec_from_file_location("cluttered", Path(__file__).parents[1] / "tutorial" / "cluttered.py")
-cluttered = sys.modules["cluttered"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(cluttered)
+sys.path.insert(0, str(Path(__file__).parents[1] / "tutorial"))
+import cluttered
 
 TINY = cluttered.Config(T=2, units=6, N=3)
 RECIPE = Recipe(batch_size=4, learning_rate=0.01)
