@@ -12,9 +12,10 @@ def global_norm(gradients):
 
 
 def clip_factor(norm, largest):
-    """What gradients of global norm `norm` are multiplied by to have one of at most `largest`, (7.7).
+    """The factor that brings gradients of norm `norm` down to `largest`, (7.7), or 1.
 
-    One factor for all keeps the direction of the step; a norm for each tensor would turn it. All are 0-d arrays.
+    One factor for all keeps their direction; one for each tensor would turn it. All are
+    0-d arrays.
     """
     return array_module(norm).minimum(1, largest / (norm + 1e-12))
 
@@ -40,7 +41,7 @@ class Adam:
         self.t, self.m, self.v = t, list(m), list(v)
 
     def update(self, gradients, learning_rate):
-        """One step down `gradients`, arrays shaped like the parameters and in their order."""
+        """One step down `gradients`, shaped like the parameters and in their order."""
         self.t += 1
         numbers = (
             *(self.beta1, 1 - self.beta1, self.beta2, 1 - self.beta2),
@@ -69,7 +70,10 @@ def _blocks(arrays):
 
 @fuse
 def _update(p, g, m, v, beta1, gain1, beta2, gain2, correction1, correction2, learning_rate, eps):
-    """p, m and v in place, arrays of one shape; gain1 is 1 - beta1, correction1 is 1 - beta1^t, and so on."""
+    """p, m and v, arrays of one shape, in place.
+
+    gain1 is 1 - beta1, correction1 is 1 - beta1^t, and so on.
+    """
     m *= beta1
     m += gain1 * g  # (7.2)
     v *= beta2

@@ -88,10 +88,10 @@ class Draw:
     # The paper's loop
 
     def infer(self, x, noise):
-        """Look at `x` and draw it: a Glimpse for every t = 1..T, as many as there is noise for.
+        """Look at `x` and draw it: a Glimpse for every t = 1..T, T the length of noise.
 
-        x (batch, pixels) in [0, 1]; noise (T, batch, Z) from N(0, 1), fresh for every t. Raises BadInput for other
-        shapes.
+        x (batch, pixels) in [0, 1]; noise (T, batch, Z) from N(0, 1), fresh for every t.
+        Raises BadInput for other shapes.
         """
         self.check(x, noise)
         c, h_enc, cell_enc, h_dec, cell_dec = self._start(len(x), "c", "h_enc", "cell_enc", "h_dec", "cell_dec")
@@ -108,10 +108,10 @@ class Draw:
             yield Glimpse(c, z, write_window, mu, log_sigma, read_window)
 
     def generate(self, z):
-        """Draw from the prior: a Glimpse for every t, from z (T, batch, Z) drawn from N(0, 1), (13).
+        """Draw from the prior: a Glimpse for every t, from z (T, batch, Z) ~ N(0, 1), (13).
 
-        The lower half of the loop: the encoder plays no part. The means of the image, (16), are sigmoid(c) of the
-        last one. Raises BadInput for another shape.
+        The lower half of the loop: the encoder plays no part. The means of the image, (16),
+        are sigmoid(c) of the last one. Raises BadInput for another shape.
         """
         if z.ndim != 3 or 0 in z.shape or z.shape[2] != self.config.z_size:
             raise BadInput(f"z is {z.shape}, and it should be (T, batch, {self.config.z_size})")
@@ -123,7 +123,10 @@ class Draw:
             yield Glimpse(c, z_t, write_window)
 
     def nats(self, x, noise):
-        """L_x and L_z of every image, both (batch,), in nats. Their sum bounds -log p(x) on average, (12)."""
+        """L_x and L_z of every image, both (batch,), in nats.
+
+        On average over the noise, their sum is never below -log p(x), (12).
+        """
         L_z = 0
         for glimpse in self.infer(x, noise):
             L_z = L_z + kl(glimpse.mu, glimpse.log_sigma)  # (10), (11)
@@ -146,8 +149,8 @@ class Draw:
     def _encoder(self, x):
         """W and b of the encoder's map in (5).
 
-        Without attention r is [x, x_hat], (17), and x W_x does not depend on t: made once, it becomes part of a bias
-        for every row, (9.9), and W lacks the rows W_x.
+        Without attention r is [x, x_hat], (17), and x W_x does not depend on t: made
+        once, it becomes part of a bias for every row, (9.9), and W lacks the rows W_x.
         """
         W, b = self.parameters["encoder/w"], self.parameters["encoder/b"]
         if self.config.read_N is not None:
@@ -156,7 +159,10 @@ class Draw:
         return W, affine(x, W_x, b)
 
     def _read(self, x, x_hat, h_dec):
-        """(27): the glimpse r, and the window it is read through. Or (17), but for x, which `_encoder` saw to."""
+        """(27): the glimpse r, and the window it is read through.
+
+        Without attention, (17), but for x, which `_encoder` has dealt with; and no window.
+        """
         config = self.config
         if config.read_N is None:
             return x_hat, None

@@ -40,17 +40,18 @@ def _one_drawing(model, x, noise):
     return L_x, array_module(L_x).stack(L_z), log_ratio - L_x
 
 
-def evaluate(model, images, samples=1, seed=0, batch_size=250, progress=iter):
-    """The Evaluation of `images`, a NumPy array (count, pixels), with `samples` drawings of each.
+def nats_of_each(model, images, samples=1, seed=0, batch_size=250, progress=iter):
+    """L_x (K, count), L_z by step (K, T, count) and log w (K, count) of `samples` drawings of each image, NumPy.
 
-    `seed` and `batch_size` give the noise, drawn by NumPy. `progress` may wrap the iterable of batches, as tqdm does.
-    Raises BadInput for images of another shape, or with values outside [0, 1], and for numbers below 1.
+    `images` is a NumPy array (count, pixels). `seed` and `batch_size` give the noise, drawn by NumPy. `progress` may
+    wrap the iterable of batches, as tqdm does. Raises BadInput for images of another shape, or with values outside
+    [0, 1], and for numbers below 1.
     """
     check_images(images, model.config)
     if samples < 1 or batch_size < 1:
         raise BadInput(f"samples is {samples} and batch_size {batch_size}: both must be whole numbers from 1 up")
     config, xp = model.config, model.xp
-    L_x, L_z, log_w = [], [], []  # a list item for each batch: (K, batch), (K, T, batch), (K, batch)
+    batches = []  # of each: (K, batch), (K, T, batch), (K, batch)
     with no_grad():
         for start in progress(range(0, len(images), batch_size)):
             x = model.asarray(images[start : start + batch_size])
@@ -59,15 +60,23 @@ def evaluate(model, images, samples=1, seed=0, batch_size=250, progress=iter):
             for _ in range(samples):
                 noise = rng.standard_normal((config.T, len(x), config.z_size), dtype=np.float32)
                 drawings.append(_one_drawing(model, x, model.asarray(noise)))
-            for values, column in zip((L_x, L_z, log_w), zip(*drawings, strict=True), strict=True):
-                values.append(to_host(xp.stack(column)).astype(np.float64))
-    L_x, log_w = np.concatenate(L_x, axis=1), np.concatenate(log_w, axis=1)
-    L_z = np.concatenate(L_z, axis=2)
+            batches.append([to_host(xp.stack(column)).astype(np.float64) for column in zip(*drawings, strict=True)])
+    return [np.concatenate(column, axis=-1) for column in zip(*batches, strict=True)]
+
+
+def evaluate(model, images, samples=1, seed=0, batch_size=250, progress=iter):
+    """The Evaluation of `images` with `samples` drawings of each; arguments, and what is raised, as in nats_of_each."""
+    return summary(*nats_of_each(model, images, samples, seed, batch_size, progress))
+
+
+def summary(L_x, L_z, log_w):
+    """The Evaluation of what `nats_of_each` returns."""
+    samples, images = L_x.shape
     bound = (L_x + L_z.sum(axis=1)).mean(axis=0)
     weighted = -log_mean_exp(log_w)  # (13.2)
     several = samples > 1
     return Evaluation(
-        images=len(images),
+        images=images,
         samples=samples,
         bound=float(bound.mean()),
         standard_error=_standard_error(bound),

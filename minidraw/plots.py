@@ -228,6 +228,22 @@ def lines(curves, xlabel, ylabel, title="", xscale="linear", yscale="linear", ma
     return figure
 
 
+def points(clouds, marked, title=""):
+    """Points of the plane, a frame for each cloud, a colour for those that are `marked`, (count,) booleans.
+
+    `clouds` maps the label of each to (count, 2).
+    """
+    figure = Picture(2.2 * len(clouds), 2.7)
+    for axes, (label, cloud) in zip(np.ravel(figure.subplots(1, len(clouds))), clouds.items(), strict=True):
+        for chosen, color in (~marked, "#7fb2d9"), (marked, COLORS[1]):
+            axes.scatter(*cloud[chosen].T, s=3, color=color)
+        axes.set_aspect("equal", adjustable="datalim")
+        axes.set_title(label, fontsize=TYPE)
+        axes.tick_params(labelsize=SMALL)
+    figure.suptitle(title, fontsize=TYPE)
+    return figure
+
+
 def rows(images, columns=None, title=""):
     """Rows of images: `images` maps the label of each to (count, B, A[, 3]); `columns` are labels above."""
     stacked = np.concatenate(list(images.values()))

@@ -172,6 +172,21 @@ def test_the_words_stand_out(colors):
         assert (light + 0.05) / (dark + 0.05) >= 4.5, f"{words} on {ground}"
 
 
+# What one of them claims
+
+
+def test_the_family_has_the_same_arrows(drawn):
+    """The deep VAE has them all; DRAW lacks the one into p, the diffusion model the four into and out of f."""
+    heads = [set(), set(), set()]
+    for head in ET.fromstring(drawn["family"]).iter(f"{SVG}polygon"):
+        x, y = map(float, NUMBER.findall(head.get("points"))[:2])
+        column = int(x // (diagrams.WIDTH / 3))
+        heads[column].add((round(x - 132 * column), round(y)))
+    draw, deep, diffusion = heads
+    assert draw < deep and len(deep - draw) == 1
+    assert diffusion < deep and len(deep - diffusion) == 4
+
+
 # A bad diagram is caught.
 
 

@@ -30,6 +30,16 @@ def test_a_grid_holds_every_image_in_order(rng):
         np.testing.assert_array_equal(mosaic[top : top + 8, left : left + 10], image)
 
 
+def test_points_have_a_frame_for_each_cloud_and_a_colour_for_the_marked(rng):
+    clouds, marked = {"one": rng.random((6, 2)), "two": rng.random((6, 2))}, np.arange(6) < 2
+    figure = plots.points(clouds, marked, "two clouds")
+    for axes, (label, cloud) in zip(figure.axes, clouds.items(), strict=True):
+        others, chosen = (np.asarray(artist.get_offsets()) for artist in axes.collections)
+        assert axes.get_title() == label
+        np.testing.assert_array_equal(chosen, cloud[:2])
+        np.testing.assert_array_equal(others, cloud[2:])
+
+
 def test_colour_goes_in_as_it_is(rng):
     images = rng.random((2, 4, 4, 3))
     assert shown(plots.grid(images)).shape == (6, 11, 3)

@@ -218,7 +218,7 @@ def test_time_gives_a_number_of_steps_and_these_give_the_run_again(tmp_path, mon
 
 
 def test_a_step_is_timed():
-    assert 0 < studies.time_of_step(tiny("canvas-zero"), tiny("canvas-zero").images(), workers=1) < 10
+    assert 0 < studies.time_of_step(tiny("canvas-zero"), tiny("canvas-zero").images(), 1, np) < 10
 
 
 def test_only_the_canvas_differs():

@@ -23,7 +23,9 @@ spec.loader.exec_module(chapters)
 CHAPTERS = chapters.paths()
 PAGES = sorted(TUTORIAL.glob("*.md"))
 TEXT = {path.name: path.read_text(encoding="utf-8") for path in PAGES}
+PROGRAMS = chapters.programs()  # the chapters, and the page of practice
 by_name = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+by_program = pytest.mark.parametrize("path", PROGRAMS.values(), ids=lambda path: path.stem)
 
 SCREEN = 45  # lines
 FORBIDDEN = r"\\tag\b|\\operatorname|\\newcommand|\\mbox|\\bm\b|\\label|\\begin\{align\*?\}"
@@ -48,23 +50,31 @@ def prose(text):
 
 
 @pytest.mark.slow
-@by_name
+@by_program
 def test_a_chapter_does_what_it_says(path):
     chapters.run(path)
 
 
-@by_name
-def test_every_chapter_says_how_to_open_it_as_a_notebook(path):
-    assert f"`python tutorial/chapters.py notebook {int(path.name[:2])}`" in TEXT[path.name]
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_chapter_says_how_to_open_it_as_a_notebook(name):
+    assert f"`python tutorial/chapters.py notebook {name}`" in TEXT[PROGRAMS[name].name]
 
 
-def test_there_are_seventeen_in_a_row():
-    assert [int(path.name[:2]) for path in CHAPTERS] == list(range(17))
-    for number, path in enumerate(CHAPTERS):
-        around = [f"[← {number - 1}]({CHAPTERS[number - 1].name})"] * (number > 0)
-        around += ["[contents](README.md)"]
-        around += [f"[{k} →]({following.name})" for k, following in [*enumerate(CHAPTERS)][number + 1 : number + 2]]
-        assert TEXT[path.name].endswith("\n---\n\n" + " · ".join(around) + "\n"), path.name
+def test_the_numbers_ascend_and_every_foot_leads_to_its_neighbours():
+    numbers = [int(path.name[:2]) for path in CHAPTERS]
+    assert numbers == sorted(set(numbers)) and numbers[0] == 0
+    for at, path in enumerate(CHAPTERS):
+        before = [f"[← {numbers[k]}]({CHAPTERS[k].name})" for k in range(at)[-1:]]
+        after = [f"[{numbers[k]} →]({CHAPTERS[k].name})" for k in range(len(CHAPTERS))[at + 1 : at + 2]]
+        foot = " · ".join([*before, "[contents](README.md)", *after])
+        assert TEXT[path.name].endswith(f"\n---\n\n{foot}\n"), path.name
+
+
+def test_the_contents_have_every_chapter_under_its_own_title():
+    rows = re.findall(r"^\| \[(\d+)\]\((\S+)\) \| (.*) \| \d+ \|$", TEXT["README.md"], re.MULTILINE)
+    titles = [TEXT[path.name].splitlines()[0] for path in CHAPTERS]
+    assert [file for _, file, _ in rows] == [path.name for path in CHAPTERS]
+    assert [f"# {number}. {title}" for number, _, title in rows] == titles
 
 
 # Mathematics: what GitHub renders, and what it mangles.
@@ -151,22 +161,26 @@ def test_a_number_that_is_cited_exists():
         check_cited(path.name, path.read_text(encoding="utf-8"), known)
 
 
-@by_name
+@by_program
 def test_another_chapters_equation_is_a_link(path):
     for line in words(TEXT[path.name]).splitlines():
         for bare in re.findall(r"(?<![\w.\[])\((\d+)\.\d+\)", line):
-            assert int(bare) == int(path.name[:2]) or line.startswith("#"), f"{path.name}: {line}"
+            assert path.name.startswith(f"{int(bare):02}-") or line.startswith("#"), f"{path.name}: {line}"
 
 
-def test_the_sheet_has_every_gradient_as_its_chapter_derives_it():
+def test_the_sheet_has_every_op_as_its_chapter_derives_it():
     known, sheet = all_equations(), TEXT["gradients.md"]
     formulas = [part.text for part in chapters.parse(sheet) if part.kind == "math"]
     listed = {NUMBER.search(formula)[1]: formula for formula in formulas}
     for key, formula in listed.items():
         assert formula == known[key], f"({key}) on the sheet is not that of its chapter"
-    in_ops = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "minidraw" / "ops").glob("*.py"))
+    files = [*(ROOT / "minidraw" / "ops").glob("*.py"), TUTORIAL / "darn.py"]  # chapter 19's bits live beside it
+    in_ops = "".join(path.read_text(encoding="utf-8") for path in files)
     for key in listed:
         assert f"({key})" in in_ops, f"({key}) is on the sheet, but no op says that it computes it"
+    library = "".join(path.read_text(encoding="utf-8") for path in files[:-1])
+    for key in set(CITED.findall(library)) - set(listed):
+        assert f"[({key})]" in sheet, f"an op computes ({key}), and the sheet neither shows it nor leads to it"
 
 
 def test_every_op_names_its_chapter():
@@ -218,7 +232,7 @@ def test_the_runs_are_small_and_say_who_made_them():
         assert (ROOT / script).exists() and path.stem in (*names, Path(script).stem)
 
 
-@by_name
+@by_program
 def test_blocks_fit_a_screen_and_import_nothing_private(path):
     for part in chapters.parse(TEXT[path.name]):
         if part.kind == "python":
@@ -256,7 +270,7 @@ def test_a_quotation_says_what_it_is(tmp_path):
             chapters.run(path)
 
 
-@by_name
+@by_program
 def test_a_notebook_has_the_same_code_and_mathematics_that_jupyter_renders(path):
     nbformat = pytest.importorskip("nbformat")
     book = chapters.notebook(path)

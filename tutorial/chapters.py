@@ -4,7 +4,7 @@
     python tutorial/chapters.py run 5             runs a chapter, and compares outputs, figures and quoted source
     python tutorial/chapters.py refresh 5 10      runs chapters, and rewrites outputs, figures and quoted source
 
-A chapter is plain Markdown. Its fences mean:
+The page of practice is treated likewise: `practice` in place of a number. A chapter is plain Markdown. Its fences mean:
 
     ```python       is run, all of a chapter in one namespace; tags=["raises-exception"] where it has to fail
     > ```text       right after it, is what it printed
@@ -51,6 +51,11 @@ class Part:
 def paths():
     """The chapters, in order."""
     return sorted(HERE.glob("[0-9][0-9]-*.md"))
+
+
+def programs():
+    """The pages that are programs, by what the command line calls them: the chapters, and the page of practice."""
+    return {str(int(path.name[:2])): path for path in paths()} | {"practice": HERE / "practice.md"}
 
 
 def parse(markdown):
@@ -265,13 +270,13 @@ def main():
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("task", choices=["run", "refresh", "notebook"])
-    parser.add_argument("chapters", nargs="*", type=int, default=[], help="their numbers (all)")
+    parser.add_argument("chapters", nargs="*", default=[], help="their numbers, or practice (all)")
     arguments = parser.parse_args()
-    by_number = {int(path.name[:2]): path for path in paths()}
-    for number in arguments.chapters:
-        if number not in by_number:
-            parser.error(f"there is no chapter {number}: they run from 0 to {max(by_number)}")
-    for path in [by_number[number] for number in arguments.chapters or by_number]:
+    by_name = programs()
+    for name in arguments.chapters:
+        if name not in by_name:
+            parser.error(f"there is no chapter {name}: there are {', '.join(by_name)}")
+    for path in [by_name[name] for name in arguments.chapters or by_name]:
         if arguments.task == "notebook":
             target = path.with_suffix(".ipynb")
             if target.exists():

@@ -53,7 +53,10 @@ def straight_through_bits(a, u):
 
 @primitive
 def darn_bits(a, u):
-    """`bits`, with DARN's gradient, (19.13): right on average where the cost is at most quadratic in each bit."""
+    """`bits`, with DARN's gradient, (19.13).
+
+    Right on average where the cost is at most quadratic in each bit.
+    """
     h, s = _drawn(a, u)
 
     def backward(dh):
@@ -126,9 +129,10 @@ class Darn:
         return L_x, nats_of_bits(masked_affine(h, p["prior/w"], p["prior/b"], self.earlier[self.H]), h)
 
     def nats(self, x, u, bits=darn_bits):
-        """L_x and L_z of every image, both (batch,), in nats, (19.3): one drawing of h each, from noise u (batch, H).
+        """L_x and L_z of every image, both (batch,), in nats, (19.3).
 
-        `bits` is how h's gradient is estimated. Without latents L_z is 0.
+        One drawing of h each, from noise u (batch, H); `bits` is how h's gradient is
+        estimated. Without latents L_z is 0.
         """
         if self.H == 0:
             p = self.maps.parameters
@@ -148,50 +152,61 @@ class Darn:
             f = f - (f.sum() - f) / (len(f) - 1)  # minus the mean of the other rows
         return mean(L_x + cost - f * bernoulli(a, h.value) - entropy(a))
 
-    def sample(self, u_h, u_x):
-        """Drawn from the prior, bit by bit and pixel by pixel: the probabilities of the pixels, and the image.
+    def draw(self, h, u_x):
+        """Images (count, D), drawn pixel by pixel behind the bits h (count, H); and the probabilities of the pixels.
 
-        u_h (count, H) and u_x (count, D) uniform noise.
+        u_x (count, D) uniform noise. Without latents h is not looked at.
         """
-        p, xp = self.maps.arrays(), self.maps.xp
-        above = xp.zeros((len(u_x), self.D), p["pixels/b"].dtype) + p["pixels/b"]
+        p = self.maps.arrays()
+        above = h @ p["pixels/w"] + p["pixels/b"] if self.H else p["pixels/b"]
+        return ancestral(p["lateral/w"], above, u_x)
+
+    def sample(self, u_h, u_x):
+        """`draw` behind bits that were themselves drawn one by one, from the prior; u_h (count, H) uniform noise."""
+        p, h = self.maps.arrays(), u_h
         if self.H:
-            h, _ = ancestral(p["prior/w"], xp.zeros((len(u_h), self.H), above.dtype) + p["prior/b"], u_h)
-            above = above + h @ p["pixels/w"]
-        x, probabilities = ancestral(p["lateral/w"], above, u_x)
-        return probabilities, x
+            h, _ = ancestral(p["prior/w"], p["prior/b"], u_h)
+        return self.draw(h, u_x)
 
 
 def ancestral(W, logits, u):
-    """Draw n units one after the other, each from a logit that those before it have raised: (count, n) zeros and ones.
+    """Draw n units one after the other: (count, n) zeros and ones, and their probabilities.
 
-    Also their probabilities. W (n, n), of which what lies above the diagonal counts; logits and noise u (count, n).
+    Each comes from a logit, of logits (n,) or (count, n), that those before it have moved
+    by what lies above the diagonal of W (n, n). Noise u (count, n), uniform.
     """
-    logits, h = logits.copy(), u.copy()
+    logits, h = 0 * u + logits, u.copy()
     for j in range(len(W)):
         h[:, j] = u[:, j] < logistic(logits[:, j])
         logits[:, j + 1 :] += h[:, j, None] * W[j, j + 1 :]
     return h, logistic(logits)
 
 
+def _one_drawing(darn, x, u):
+    """L_x, L_z and the log importance weight, all (batch,), of one drawing of h each, from noise u. (19.3), (13.1)."""
+    if darn.H == 0:
+        L_x, L_z = darn.nats(x, u)
+        return L_x, L_z, -L_x
+    a = darn.encoder(x)
+    h = bits(a, u)
+    L_x, cost = darn.nats_of(x, h)
+    return L_x, cost - entropy(a), bernoulli(a, h) - L_x - cost
+
+
 def evaluate(darn, images, samples=1, seed=0, batch_size=250):
-    """L_x, L_z and the log importance weights of every image: (K, n) each, NumPy. (19.3), and (13.3) for bits."""
+    """L_x, L_z and log importance weights, (3, samples, count) in NumPy: of each image `samples` drawings.
+
+    `seed` and `batch_size` give the noise.
+    """
     xp, found = darn.maps.xp, []
     with no_grad():
         for start in range(0, len(images), batch_size):
             x = xp.asarray(images[start : start + batch_size].astype(np.float32))
             rng = np.random.default_rng([seed, 2, start])
-            for _ in range(samples):
-                u = xp.asarray(rng.random((len(x), darn.H), np.float32))
-                L_x, L_z = darn.nats(x, u)
-                log_w = -(L_x + L_z).value
-                if darn.H:
-                    a = darn.encoder(x)
-                    h = bits(a, u)
-                    log_w = sum(-nats.value for nats in darn.nats_of(x, h)) + bernoulli(a, h.value).value
-                found.append([to_host(numbers).astype(np.float64) for numbers in (L_x.value, L_z.value, log_w)])
-    columns = [np.concatenate(found[k::samples], axis=1) for k in range(samples)]
-    return np.stack(columns, axis=1)
+            noise = [rng.random((len(x), darn.H), np.float32) for _ in range(samples)]
+            drawings = [[to_host(nats.value) for nats in _one_drawing(darn, x, xp.asarray(u))] for u in noise]
+            found.append(np.array(drawings, np.float64).swapaxes(0, 1))
+    return np.concatenate(found, axis=2)
 
 
 # The command

@@ -78,14 +78,14 @@ def number(value):
 
 
 def spans(label, size):
-    """SVG for a label: *italic*, ¯overlined¯, index _{...}, exponent ^{...}, one below the other where both stand.
+    """SVG for a label: *italic*, index _{...}, exponent ^{...}, one below the other where both stand.
 
     In an index or exponent single letters are italic by themselves.
     """
-    marks, height, out, before = {"*": False, "¯": False}, 0, [], ""
-    for token in re.findall(r"[*¯]|[_^]\{[^}]*\}|[^*¯_^]+", label):
-        if token in marks:
-            marks[token] = not marks[token]
+    italics, height, out, before = False, 0, [], ""
+    for token in re.findall(r"\*|[_^]\{[^}]*\}|[^*_^]+", label):
+        if token == "*":
+            italics = not italics
             continue
         target = {"_": 0.28 * size, "^": -0.38 * size}.get(token[0], 0)
         words = re.findall("[A-Za-z]+|[^A-Za-z]+", token[2:-1]) if target else [token]
@@ -93,9 +93,8 @@ def spans(label, size):
         for k, word in enumerate(words):
             shift = {"dy": target - height, "dx": -0.5 * INDEX * size * len(below[2:-1]) * (k == 0)}
             attributes = "".join(f' {name}="{number(value)}"' for name, value in shift.items() if value)
-            italic = len(word) == 1 and word.isalpha() if target else marks["*"]
+            italic = len(word) == 1 and word.isalpha() if target else italics
             attributes += ' font-style="italic"' if italic else ""
-            attributes += ' text-decoration="overline"' if marks["¯"] else ""
             attributes += f' font-size="{number(INDEX * size)}"' if target else ""
             out.append(f"<tspan{attributes}>{escape(word)}</tspan>" if attributes else escape(word))
             height = target
@@ -334,7 +333,12 @@ HERE = {  # chapter: what it is about, and in words
     12: ({*PARTS, "forward", "backward", "feedback"}, "the whole loop, forward and backward"),
     13: ({*PARTS, "forward", "feedback", "windows"}, "the whole loop, forward"),
     16: ({"x", "read", "encoder"}, "image, read and encoder, the half of the loop that looks"),
+    19: ({"x", "encoder", "z", "c", "L"}, "image, encoder, latents, canvas and loss; the latents are bits"),
     20: ({"z", "decoder", "c"}, "latents, decoder and canvas: what is left without encoder and loss"),
+    22: (
+        {"read", "z", "c", "L", "feedback"},
+        "the parts that travelled on: the window, the latents, the canvas with its cost, and the loop itself",
+    ),
 }  # fmt: skip
 
 
@@ -458,14 +462,15 @@ def lstm():
     diagram = Diagram(
         "An LSTM step",
         "The memory, cell, runs along the top from left to right: it is multiplied by the forget gate f, then i times "
-        "g is added. A branch goes through tanh, is multiplied by the output gate o, and leaves as h'. The four gates "
-        "come from the columns of a, which is an affine map of the input x and the old h.",
+        "g is added, which makes u. A branch goes through tanh, is multiplied by the output gate o, and leaves as h'. "
+        "The four gates come from the columns of a, which is an affine map of the input x and the old h.",
         452,
     )
     cell(diagram)
     diagram.text(28, 42, "*cell*")
     diagram.text(372, 42, "*cell*′")
     diagram.text(378, 182, "*h*′")
+    diagram.text(270, 46, "*u*")
     diagram.text(338, 146, "*s*", anchor="start")
     diagram.text(80, 30, "keep", "muted", size=SMALL)
     diagram.text(210, 30, "write", "muted", size=SMALL)
@@ -488,9 +493,9 @@ def lstm_backward():
     diagram = Diagram(
         "An LSTM step, backward",
         "The same cell, faded, with gradients flowing against the arrows. From the right come dcell' and dh'. At the "
-        "output gate's product: do = dh' s and ds = dh' o. Through tanh ds joins dcell', which completes the gradient "
-        "of cell', overlined. From it come di = dcell g, dg = dcell i, df = dcell times the old cell, and the gradient "
-        "dcell f of the old memory. Each gate's gradient is multiplied by its slope to give da.",
+        "output gate's product: do = dh' s and ds = dh' o. Through tanh ds joins dcell', and their sum is du. From it "
+        "come di = du g, dg = du i, df = du times the old cell, and dcell = du f for the old memory. Each gate's "
+        "gradient is multiplied by its slope to give da.",
         440,
     )
     with diagram.group("faded"):
@@ -504,17 +509,17 @@ def lstm_backward():
     ]:  # fmt: skip
         diagram.arrow(*points, kind="gradient")
     for x, y, *lines in [
-        (8, 84, "*dcell* =", "¯*dcell*¯ · *f*"),
-        (98, 176, "*df* =", "¯*dcell*¯", "· *cell*"),
-        (178, 176, "*di* =", "¯*dcell*¯ · *g*"),
-        (266, 232, "*dg* =", "¯*dcell*¯ · *i*"),
+        (8, 84, "*dcell* =", "*du* · *f*"),
+        (98, 176, "*df* =", "*du* · *cell*"),
+        (178, 176, "*di* =", "*du* · *g*"),
+        (266, 232, "*dg* =", "*du* · *i*"),
         (346, 135, "*ds* =", "*dh*′ · *o*"),
         (346, 228, "*do* =", "*dh*′ · *s*"),
     ]:
         for k, words in enumerate(lines):
             diagram.text(x, y + 19 * k, words, "gradient", "start", SMALL)
     diagram.text(374, 77, "*dcell*′", "gradient", size=SMALL)
-    diagram.text(275, 30, "¯*dcell*¯ = *dcell*′ + *ds* · (1 − *s*^{2})", "gradient", size=SMALL)
+    diagram.text(275, 30, "*du* = *dcell*′ + *ds* · (1 − *s*^{2})", "gradient", size=SMALL)
     diagram.text(382, 176, "*dh*′", "gradient", size=SMALL)
     for gate, x in GATES.items():
         slope = "(1 − *g*^{2})" if gate == "g" else f"*{gate}* (1 − *{gate}*)"
@@ -849,6 +854,109 @@ def game():
     return diagram
 
 
+def family():
+    diagram = Diagram(
+        "DRAW, a deep VAE and a diffusion model as one picture",
+        "Three columns with the same arrows. In each, the state of the drawing goes to q, which also sees the image x, "
+        "and, but for DRAW, to p, which does not. From q and p comes a KL, the cost of the step. The latents z are "
+        "drawn from q. In DRAW and the deep VAE f makes a change of z and the state, which is added to the state; in "
+        "the diffusion model z itself is the next state. After the last step the image is paid for, L_x. Below stands "
+        "what the maps are. DRAW: q is read and an LSTM, p is N(0, I), f an LSTM and write, with shared weights. Deep "
+        "VAE: all three belong to layer t, with weights of its own. Diffusion: q adds noise, p is a denoiser, there is "
+        "no f; the weights are shared, and told t.",
+        606,
+    )
+    columns = {
+        68: ("DRAW", "blank page", "*c*_{t−1}", "*z*_{t}", "*c*_{t}",
+             ("*q*: read, LSTM", "*p*: N(0, *I*)", "*f*: LSTM, write", "weights: shared")),
+        200: ("deep VAE", "a start", "*s*_{t−1}", "*z*_{t}", "*s*_{t}",
+              ("*q*: layer *t*", "*p*: layer *t*", "*f*: layer *t*", "weights: its own")),
+        332: ("diffusion", "noise", "*z*_{t}", "*z*_{t−1}", "*z*_{t−1}",
+              ("*q*: known", "*p*: denoiser", "no *f*", "shared, told *t*")),
+    }  # fmt: skip
+    for X, (name, start, state, latents, following, maps) in columns.items():
+        left, right, edge = X - 28, X + 28, X + 58
+        diffusion = name == "diffusion"
+        diagram.add("rect", "band", x=X - 63, y=66, width=126, height=318, rx=6)
+        diagram.text(X, 16, name)
+        diagram.text(X, 37, start, "muted", size=SMALL)
+        diagram.arrow((X, 48), (X, 77))
+        diagram.box(X, 92, 64, 30, state, "latent" if diffusion else "")
+        diagram.line((X, 107), (X, 124))
+        for middle in (left, right)[: 1 if name == "DRAW" else 2]:
+            diagram.arrow((X, 124), (middle, 124), (middle, 146))
+        if name != "DRAW":
+            diagram.dot(X, 124)
+        diagram.text(X - 47, 112, "*x*", "read")
+        diagram.arrow((X - 47, 122), (X - 47, 146), kind="read")
+        diagram.box(left, 162, 50, 32, "*q*", "read")
+        diagram.box(right, 162, 44, 32, "*p*")
+        diagram.box(right, 216, 46, 30, "KL", "cost")
+        diagram.arrow((right, 178), (right, 201))
+        diagram.arrow((left + 10, 178), (left + 10, 216), (right - 23, 216))
+        diagram.arrow((left - 8, 178), (left - 8, 244), kind="latent")
+        diagram.box(left, 260, 54, 32, latents, "latent")
+        if diffusion:
+            diagram.arrow((left, 276), (left, 393), kind="latent")
+        else:
+            diagram.arrow((left, 276), (left, 298), kind="latent")
+            diagram.box(left, 314, 50, 32, "*f*", "write")
+            diagram.arrow((left, 330), (left, 347), kind="write")
+            diagram.arrow((X + 32, 92), (edge, 92), (edge, 358), (left + 11, 358))
+            diagram.arrow((edge, 314), (left + 25, 314))
+            diagram.dot(edge, 314)
+            diagram.node(left, 358, "+")
+            diagram.arrow((left, 369), (left, 393))
+        diagram.box(left, 408, 54, 30, following, "latent" if diffusion else "")
+        diagram.arrow((left, 423), (left, 455))
+        diagram.text(left + 8, 439, "at the end", "muted", "start", SMALL)
+        diagram.box(left, 471, 54, 32, "*L*_{x}", "cost")
+        for k, words in enumerate(maps):
+            diagram.text(X, 520 + 22 * k, words, "muted" if k == 3 else "", size=SMALL)
+    return diagram
+
+
+def chain(diagram, middles, y, out, kind=""):
+    """Arrows from each of the boxes at (x, y) to every later one; `out` is -1 for arrows above the boxes, 1 below."""
+    last = len(middles) - 1
+    for i, start in enumerate(middles[:-1]):
+        level = y + out * (34 + 9 * (last - 1 - i))
+        ends = [x - 10 + 16 * i / last for x in middles[i + 1 :]]
+        diagram.line((start + 14, y + 16 * out), (start + 14, level), (ends[-1], level), kind=kind)
+        for end in ends:
+            diagram.arrow((end, level), (end, y + 17 * out), kind=kind)
+
+
+def darn():
+    diagram = Diagram(
+        "DARN: bits in a chain, pixels in a chain",
+        "Above, four bits h_1 to h_4 in a row; from each an arrow leads to every later one, and to none before it. "
+        "Below, five pixels x_1 to x_5 in a row, with arrows to every later one likewise. From the bits arrows lead "
+        "down to all pixels. At the right, dashed, the encoder leads from the pixels up to the bits; it is used only "
+        "while the model is trained.",
+        398,
+    )
+    bits, pixels, above, below, bus = [58, 130, 202, 274], [40, 103, 166, 229, 292], 112, 264, 186
+    diagram.text(14, 20, "*p*(*h*_{j} | *h*_{<j})", "latent", "start")
+    diagram.text(130, 20, "bits, drawn one after the other", "muted", "start", SMALL)
+    chain(diagram, bits, above, -1, "latent")
+    for j, x in enumerate(bits, 1):
+        diagram.line((x, above + 16), (x, bus), kind="latent")
+        diagram.box(x, above, 44, 32, f"*h*_{{{j}}}", "latent")
+    diagram.line((pixels[0], bus), (pixels[-1], bus), kind="latent")
+    chain(diagram, pixels, below, 1)
+    for i, x in enumerate(pixels, 1):
+        diagram.arrow((x, bus), (x, below - 17), kind="latent")
+        diagram.box(x, below, 44, 32, f"*x*_{{{i}}}")
+    diagram.text(14, 380, "*p*(*x*_{i} | *x*_{<i}, *h*)", "", "start")
+    diagram.text(150, 380, "pixels, drawn one after the other", "muted", "start", SMALL)
+    diagram.arrow((314, below), (352, below), (352, bus + 17), kind="other")
+    diagram.box(352, bus, 84, 34, "encoder", "other", SMALL)
+    diagram.arrow((352, bus - 17), (352, above), (297, above), kind="other")
+    diagram.text(344, 146, "*q*(*h* | *x*)", "muted", "end", SMALL)
+    return diagram
+
+
 def diagrams():
     """Every diagram by the name of its file."""
     return {
@@ -864,6 +972,8 @@ def diagrams():
         "read-product": read_product(),
         "classifier": classifier(),
         "gan": game(),
+        "family": family(),
+        "darn": darn(),
     } | {f"here-{chapter:02}": here(chapter) for chapter in HERE}
 
 

@@ -44,16 +44,16 @@ def lstm(theta, name, cell, *inputs):
     a, kept = affine(theta, name, np.hstack(inputs))  # (5.1)
     a_i, a_f, a_o, a_g = np.split(a, 4, axis=1)
     i, f, o, g = sigmoid(a_i), sigmoid(a_f), sigmoid(a_o), np.tanh(a_g)  # (5.2)
-    cell_new = f * cell + i * g  # (5.3)
-    s = np.tanh(cell_new)
-    return o * s, cell_new, (np.cumsum([x.shape[1] for x in inputs[:-1]]), cell, i, f, o, g, s, *kept)  # (5.4)
+    u = f * cell + i * g  # (5.3): the new memory
+    s = np.tanh(u)
+    return o * s, u, (np.cumsum([x.shape[1] for x in inputs[:-1]]), cell, i, f, o, g, s, *kept)  # (5.4)
 
 
 def lstm_backward(dtheta, name, dh, dcell_new, stops, cell, i, f, o, g, s, *kept):
-    do, dcell_total = dh * s, dcell_new + dh * o * (1 - s * s)  # (5.5), (5.6): from the next step, and through h
-    di, df, dg = dcell_total * g, dcell_total * cell, dcell_total * i  # (5.7)
+    do, du = dh * s, dcell_new + dh * o * (1 - s * s)  # (5.5), (5.6): from the next step, and through h
+    di, df, dg = du * g, du * cell, du * i  # (5.7)
     da = np.hstack([di * i * (1 - i), df * f * (1 - f), do * o * (1 - o), dg * (1 - g * g)])  # (5.9)
-    return dcell_total * f, *np.split(affine_backward(dtheta, name, da, *kept), stops, axis=1)  # (5.8)
+    return du * f, *np.split(affine_backward(dtheta, name, da, *kept), stops, axis=1)  # (5.8)
 
 
 def sample(mu, log_sigma, noise):
@@ -118,9 +118,10 @@ def write_backward(dstroke, Q, F_x, F_y, gamma):
 
 
 def draw(theta, x, noise):
-    """Look at the images x (batch, A A) and draw them, a step for each of noise (T, batch, Z). Chapters 8 and 9.
+    """Look at images x (batch, A A) and draw them, a step for each noise (batch, Z).
 
-    Returns L_x and L_z, (batch,) in nats, the last canvas, and what each step keeps for the way back.
+    Returns L_x and L_z, (batch,) in nats, the last canvas, and what each step keeps for
+    the way back. Chapters 8 and 9.
     """
     c, h_enc, cell_enc, h_dec, cell_dec = (np.zeros((len(x), size), x.dtype) for size in (A * A, ENC, ENC, DEC, DEC))
     L_z, steps = 0, []
@@ -143,9 +144,10 @@ def draw(theta, x, noise):
 
 
 def gradients(theta, x, c, steps):
-    """The gradient of the mean of L_x + L_z, (12), by name: `draw` read upwards, from its last line to its first.
+    """The gradient of the mean of L_x + L_z, (12), by name: `draw` read bottom to top.
 
-    What was used several times adds up what it hears, (2.2); after the last step there is nobody to hear from.
+    What was used several times sums what comes back, (2.2); to the last step's states
+    nothing does.
     """
     dtheta = {name: np.zeros_like(value) for name, value in theta.items()}
     dnats, dh_enc, dcell_enc, dh_dec, dcell_dec = 1 / len(x), 0, 0, 0, 0

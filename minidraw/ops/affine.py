@@ -7,9 +7,9 @@ from minidraw.errors import BadInput
 
 @primitive
 def affine(x, W, b):
-    """y = x W + b, (3.4): x (batch, X), W (X, Y), b (Y,) give y (batch, Y); b may also be (batch, Y). Chapter 3.
+    """y = x W + b, (3.4), of shape (batch, Y). Chapter 3.
 
-    Raises BadInput for other shapes.
+    x (batch, X), W (X, Y), and b (Y,) or (batch, Y). Raises BadInput for other shapes.
     """
     _check(x, W, b)
     bias_per_row = b.ndim == 2
@@ -23,9 +23,9 @@ def affine(x, W, b):
 class FactoredGradient:
     """The gradient x^T dy of a weight, kept as its factors until all of them are known.
 
-    A weight used T times has the gradient sum_t x_t^T dy_t, (5.11). Stacking the rows first makes that one product
-    over T * batch rows, (5.12), in place of T products and T sums. It keeps the contract of a gradient that stands
-    for an array, stated in `autodiff`.
+    A weight used T times has the gradient sum_t x_t^T dy_t, (5.11). Stacking the rows first
+    makes that one product over T * batch rows, (5.12), in place of T products and T sums.
+    It keeps the contract of a gradient that stands for an array, stated in `autodiff`.
     """
 
     __array_ufunc__ = None  # so that array + FactoredGradient comes here, too

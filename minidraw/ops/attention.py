@@ -55,17 +55,20 @@ def _grid(xp, dtype, N, A, B):
 def filterbank(p, *, N, A, B):
     """The filters of a window: F_x (batch, N, A), F_y (batch, N, B), gamma (batch,).
 
-    `p` (batch, 5) holds g~_x, g~_y, log sigma^2, log delta~, log gamma, DRAW (21). N is the number of filters each
-    way, at least 2. DRAW (19), (20), (22) to (26), chapter 10:
+    `p` (batch, 5) holds g~_x, g~_y, log sigma^2, log delta~, log gamma, DRAW (21). N is
+    the number of filters each way, at least 2. DRAW (19) to (26), chapter 10:
 
-        g_x = (A - 1)/2 + (A + 1)/2 g~_x        delta = (max(A, B) - 1)/(N - 1) delta~           (10.1), (10.2)
-        mu_i = g_x + (i - (N - 1)/2) delta      F_x[i, a] ~ exp(-(a - mu_i)^2 / (2 sigma^2))     (10.3), (10.4)
+        g_x = (A - 1)/2 + (A + 1)/2 g~_x                     (10.1)
+        delta = (max(A, B) - 1)/(N - 1) delta~               (10.2)
+        mu_i = g_x + (i - (N - 1)/2) delta                   (10.3)
+        F_x[i, a] ~ exp(-(a - mu_i)^2 / (2 sigma^2))         (10.4)
 
-    and every row of F_x sums to 1, as a softmax over the pixels: finite even for a window far outside the image. F_y
-    likewise, from g~_y and B.
+    and every row of F_x sums to 1, as a softmax over the pixels: finite even for a
+    window far outside the image. F_y likewise, from g~_y and B.
 
-    This is the fast form of `plain_filterbank`: both directions at once (where the image is not square, the shorter
-    one has zeros where there are no pixels), and the means under F of 1, a and a^2 by one product with `powers`.
+    This is the fast form of `plain_filterbank`: both directions at once (where the
+    image is not square, the shorter one has zeros where there are no pixels), and the
+    means under F of 1, a and a^2 by one product with `powers`.
     """
     xp = array_module(p)
     grid = _grid(xp, p.real.dtype, N, A, B)
@@ -102,7 +105,7 @@ def filterbank(p, *, N, A, B):
 
 @primitive
 def plain_filterbank(p, *, N, A, B):
-    """`filterbank` as chapter 10 derives it: one direction after the other, a pass over the pixels for each mean."""
+    """`filterbank` as chapter 10 derives it: direction by direction, mean by mean."""
     xp = array_module(p)
     g, sigma2, delta, gamma = window(p, N=N, A=A, B=B)
     sigma2, delta, offset = sigma2[:, None], delta[:, None], _grid(xp, p.real.dtype, N, A, B).offset
@@ -140,7 +143,7 @@ def _nearest(mu, last):
 
 @fuse
 def _bell(mu, nearest, sigma2, a):
-    """A Gaussian at the pixels a, 1 at the nearest of them, (10.5); its arguments broadcast."""
+    """A Gaussian at the pixels a, 1 at the nearest, (10.5); arguments broadcast."""
     with np.errstate(over="ignore"):  # where there are no pixels, on the shorter side of an image
         return array_module(mu).exp(((nearest - mu) ** 2 - (a - mu) ** 2) / (2 * sigma2))
 
@@ -157,11 +160,13 @@ def _T(matrices):
 
 @primitive
 def read(x, *inputs):
-    """The glimpse gamma [F_y x F_x^T, F_y x_hat F_x^T]: (batch, 2 * channels * N * N). DRAW (27), (11.1), chapter 11.
+    """The glimpse gamma [F_y x F_x^T, F_y x_hat F_x^T]: (batch, 2 * channels * N * N).
 
-    read(x, x_hat, F_x, F_y, gamma): the image x, which is data, and the error image x_hat (batch, channels * B * A);
-    F_x (batch, N, A), F_y (batch, N, B), gamma (batch,). A glimpse has rows j (y) and columns i (x), like the image.
-    read(x, F_x, F_y, gamma), for a network that only looks and has no x_hat, is gamma F_y x F_x^T alone.
+    read(x, x_hat, F_x, F_y, gamma): the image x, which is data, and the error image
+    x_hat, both (batch, channels * B * A); F_x (batch, N, A), F_y (batch, N, B), gamma
+    (batch,). A glimpse has rows j (y) and columns i (x), like the image. For a network
+    that only looks and has no x_hat, read(x, F_x, F_y, gamma) is gamma F_y x F_x^T
+    alone. DRAW (27), (11.1), chapter 11.
     """
     *x_hat, F_x, F_y, gamma = inputs
     xp, (batch, _, A), B = array_module(x), F_x.shape, F_y.shape[2]
@@ -186,9 +191,10 @@ def read(x, *inputs):
 
 @primitive
 def write(w, F_x, F_y, gamma):
-    """The stroke 1/gamma F_y^T w F_x of every channel: (batch, channels * B * A). DRAW (29), (11.2), chapter 11.
+    """The stroke 1/gamma F_y^T w F_x of every channel: (batch, channels * B * A).
 
-    The patch w is (batch, channels * N * N); F_x (batch, N, A), F_y (batch, N, B), gamma (batch,).
+    The patch w is (batch, channels * N * N); F_x (batch, N, A), F_y (batch, N, B) and
+    gamma (batch,). DRAW (29), (11.2), chapter 11.
     """
     (batch, N, A), B = F_x.shape, F_y.shape[2]
     scale = gamma[:, None, None]

@@ -7,10 +7,10 @@ from minidraw.ops.elementary import logistic
 
 @primitive
 def bernoulli(logits, x):
-    """-log D(x | c) in nats, (batch,): logits c and image x in [0, 1], both (batch, pixels).
+    """-log D(x | c) in nats, (batch,), from logits c and images x, (batch, pixels).
 
-    DRAW (9): the sum over pixels of softplus(c) - x c, (4.4), with softplus in the form (4.5), which is finite for
-    every logit; x is data. Chapter 4.
+    DRAW (9): the sum over pixels of softplus(c) - x c, (4.4), with softplus in the form
+    (4.5), which is finite for every logit; x is data, in [0, 1]. Chapter 4.
     """
 
     def backward(dnats):

@@ -19,7 +19,7 @@ def logistic(a):
 
 
 def sum_to(gradient, shape):
-    """Undo broadcasting, (3.3): `gradient` summed over every axis that was stretched from `shape`."""
+    """Undo broadcasting, (3.3): `gradient` summed over what was stretched from `shape`."""
     if gradient.shape == shape:
         return gradient
     gradient = gradient.sum(axis=tuple(range(gradient.ndim - len(shape))))

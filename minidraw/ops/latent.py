@@ -6,7 +6,10 @@ from minidraw.backend import array_module, fuse
 
 @primitive
 def sample(mu, log_sigma, noise):
-    """z = mu + sigma * noise, all (batch, Z); noise is N(0, 1) and data. DRAW (6), (6.8). Chapter 6."""
+    """z = mu + sigma * noise, (6.8), all (batch, Z); noise is N(0, 1), and data.
+
+    DRAW (6), chapter 6.
+    """
     z, sigma = _reparameterised(mu, log_sigma, noise)
 
     def backward(dz):
@@ -29,7 +32,7 @@ def _dlog_sigma(dz, noise, sigma):
 
 @primitive
 def kl(mu, log_sigma):
-    """KL(N(mu, sigma^2) || N(0, I)) in nats, (batch,), from mu and log_sigma (batch, Z).
+    """KL(N(mu, sigma^2) || N(0, I)), nats (batch,), from mu and log_sigma (batch, Z).
 
     DRAW (10), (6.6): 1/2 sum_k (mu_k^2 + sigma_k^2 - log sigma_k^2 - 1). Chapter 6.
     """

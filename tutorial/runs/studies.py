@@ -25,18 +25,17 @@ from scenes import attempt, house_numbers, two_digits, whole
 from tqdm import tqdm
 
 from minidraw import bench, checkpoint
-from minidraw.autodiff import no_grad
+from minidraw.backend import library, wait_for
 from minidraw.config import Config
 from minidraw.draw import Draw
 from minidraw.errors import BadInput
-from minidraw.evaluation import evaluate
+from minidraw.evaluation import evaluate, nats_of_each, summary
 from minidraw.files import write_atomically
 from minidraw.images import Images, mnist
 from minidraw.training import Recipe, Trainer
 
 TIMED, BEFORE = 40, 5  # steps of a trainer that is thrown away, and how many of them do not count
 POINTS, SOME = 10, 1000  # of the validation curve, and the images that each is the mean of
-BATCH = 250  # images that are evaluated at a time
 
 
 class FixedStart(Draw):
@@ -53,8 +52,8 @@ class BlackCanvas(FixedStart):
     """c_0 is a black page: every pixel has a mean of 0.01."""
 
     @classmethod
-    def initial(cls, config, seed=0):
-        model = super().initial(config, seed)
+    def initial(cls, config, seed=0, **where):
+        model = super().initial(config, seed, **where)
         model.parameters["start/c"].value[:] = np.log(0.01 / 0.99)
         return model
 
@@ -96,31 +95,20 @@ STUDIES = {
 }
 
 
-def begin(study, images, recipe):
-    return Trainer(study.Model.initial(study.config, recipe.seed), images, recipe)
+def begin(study, images, recipe, xp):
+    return Trainer(study.Model.initial(study.config, recipe.seed, xp=xp), images, recipe)
 
 
-def time_of_step(study, images, workers):
+def time_of_step(study, images, workers, xp):
     """The median seconds of a step, of a few dozen."""
     times = []
-    trainer = begin(study, images, replace(study.recipe, steps=TIMED, workers=workers))
+    trainer = begin(study, images, replace(study.recipe, steps=TIMED, workers=workers), xp)
     while trainer.steps_done < TIMED:
         start = time.perf_counter()
         next(trainer)
+        wait_for(xp)
         times.append(time.perf_counter() - start)
     return float(np.median(times[BEFORE:]))
-
-
-def bounds(model, images):
-    """The bound of each image, (count,), in nats, under the noise of `evaluate`."""
-    parts = []
-    with no_grad():
-        for start in range(0, len(images), BATCH):
-            x, rng = images[start : start + BATCH], np.random.default_rng([0, start])
-            noise = rng.standard_normal((model.config.T, len(x), model.config.z_size), dtype=np.float32)
-            L_x, L_z = model.nats(model.asarray(x), model.asarray(noise))
-            parts.append(L_x.value + L_z.value)
-    return np.concatenate(parts)
 
 
 def pictures(model, images):
@@ -132,7 +120,7 @@ def pictures(model, images):
     return {name: np.rint(255 * means).astype(np.uint8) for name, means in shown.items()}
 
 
-def train(name, study, steps=None, seconds=None, workers=1, folder=HERE):
+def train(name, study, steps=None, seconds=None, workers=1, device="cpu", folder=HERE):
     """Train a study for `steps`, or for as many as fit into `seconds`, and write its files into `folder`.
 
     The learning rate follows the number of steps, and never the clock: the same `steps` give the same weights, bit for
@@ -140,13 +128,13 @@ def train(name, study, steps=None, seconds=None, workers=1, folder=HERE):
     """
     if workers > 1 and study.Model is not Draw:
         raise BadInput(f"{name} is trained by 1 worker: others would not know how it starts")
-    images, step_time = study.images(), None
+    xp, images, step_time = library(device), study.images(), None
     if seconds is not None:
-        step_time = time_of_step(study, images, workers)
+        step_time = time_of_step(study, images, workers, xp)
         steps = max(1, int(seconds / step_time / EVERY)) * EVERY
     steps = steps or study.recipe.steps
     recipe = replace(study.recipe, steps=steps, horizon=steps, workers=workers)
-    trainer = begin(study, images, recipe)
+    trainer = begin(study, images, recipe, xp)
     milestones = {-(-steps * point // POINTS) for point in range(1, POINTS + 1)}
     rows, validation, used, start = [], {"step": [], "bound": []}, 0.0, time.perf_counter()
     for m in tqdm(trainer, total=steps, desc=name, mininterval=10):
@@ -156,10 +144,14 @@ def train(name, study, steps=None, seconds=None, workers=1, folder=HERE):
             validation["step"].append(m.step)
             validation["bound"].append(round(evaluate(trainer.model, images.validation[:SOME]).bound, 3))
             start = time.perf_counter()
-    model, command = trainer.model, f"python tutorial/runs/studies.py {name} --steps {steps} --workers {workers}"
+    model = trainer.model
+    command = f"python tutorial/runs/studies.py {name} --steps {steps} --workers {workers}"
+    command += " --device gpu" * (device == "gpu")
+    held_out = {split: nats_of_each(model, getattr(images, split)) for split in ("validation", "test")}
     result = {
         "command": command,
         "machine": bench.machine(),
+        "device": device,
         "seconds_asked_for": seconds,
         "seconds_a_step_before": step_time,
         "seconds": round(used, 1),
@@ -168,9 +160,10 @@ def train(name, study, steps=None, seconds=None, workers=1, folder=HERE):
         "recipe": asdict(recipe),
         **columns(rows),
         "validation": validation,
-        "held_out": {split: evaluate(model, getattr(images, split))._asdict() for split in ("validation", "test")},
+        "held_out": {split: summary(*nats)._asdict() for split, nats in held_out.items()},
     }
-    each = bounds(model, images.test)
+    L_x, L_z, _ = held_out["test"]
+    each = (L_x[0] + L_z[0].sum(axis=0)).astype(np.float32)
     write_atomically(folder / f"{name}-bounds.npy", lambda file: np.save(file, each))
     if study.config.read_N is None:
         shown = pictures(model, images.test)
@@ -190,8 +183,10 @@ def main(argv=None):
     length.add_argument("--seconds", type=whole(1, 10**7), metavar="S", help="train for about as long")
     length.add_argument("--steps", type=whole(1, 10**9), metavar="N", help="train for so many steps (default: 4000)")
     parser.add_argument("--workers", type=whole(1, 100), default=1, metavar="N", help="processes (default: 1)")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="NumPy or CuPy (default: cpu)")
     args = parser.parse_args(argv)
-    return attempt("studies.py", train, args.name, STUDIES[args.name], args.steps, args.seconds, args.workers)
+    study = STUDIES[args.name]
+    return attempt("studies.py", train, args.name, study, args.steps, args.seconds, args.workers, args.device)
 
 
 if __name__ == "__main__":
