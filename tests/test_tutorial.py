@@ -229,7 +229,9 @@ def test_the_runs_are_small_and_say_who_made_them():
     assert sum(path.stat().st_size for path in runs) < 15e6
     for path in (TUTORIAL / "runs").glob("*.json"):
         _, script, *names = json.loads(path.read_text(encoding="utf-8"))["command"].split()
-        assert (ROOT / script).exists() and path.stem in (*names, Path(script).stem)
+        name, _, seed = path.stem.partition("-seed-")
+        assert (ROOT / script).exists() and name in (*names, Path(script).stem)
+        assert not seed or "--seed" in names and names[names.index("--seed") + 1] == seed
 
 
 @by_program
