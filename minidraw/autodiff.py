@@ -116,13 +116,13 @@ def backward(loss, parameters):
     Returns a list of arrays shaped like the parameters, zeros for one that `loss` does
     not depend on.
 
-    Creation order is a topological order: whatever used a value was created after it. So
-    the nodes that can be reached from the loss are visited newest first, and each has its
-    whole gradient when its turn comes. A visited node lets go of all it kept, so memory
-    falls as backward proceeds and the graph can be used only once.
+    Creation order is a topological order: whatever used a value was created after it.
+    So the nodes that can be reached from the loss are visited newest first, and each
+    has its whole gradient when its turn comes. A visited node lets go of all it kept,
+    so memory falls as backward proceeds and the graph can be used only once.
 
-    Raises BadInput for a loss that is not a scalar, a graph that was used before, and an
-    op whose backward returns a wrong number of gradients or a wrong shape.
+    Raises BadInput for a loss that is not a scalar, a graph that was used before, and
+    an op whose backward returns a wrong number of gradients or a wrong shape.
     """
     parameters = list(parameters)
     if loss.value.size != 1:

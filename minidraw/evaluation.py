@@ -28,7 +28,7 @@ class Evaluation(NamedTuple):
 def _one_drawing(model, x, noise):
     """Of one drawing each: L_x (batch,), L_z by step (T, batch), and log w (batch,).
 
-    The log importance weight log w = log D(x | c_T) + sum_t log p(z_t) - log q(z_t | ...)
+    The log importance weight log w = log D(x | c_T) + sum_t log p(z_t) - log q(z_t | .)
     at the z that were sampled. With z = mu + sigma * noise both log densities end in
     -Z/2 log 2 pi, and what is left is sum (noise^2 - z^2)/2 + log sigma, (13.3).
     """

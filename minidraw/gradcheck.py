@@ -67,10 +67,10 @@ def differences(f, inputs, k, cotangents, step=1e-5):
 
 
 def complex_step(f, inputs, k, cotangents, step=1e-30):
-    """The gradient of s by `inputs[k]` as Im s(x + i step) / step, (1.5): exact to rounding.
+    """The gradient of s by `inputs[k]`, Im s(x + i step) / step, (1.5): exact to rounding.
 
-    No difference is taken, so nothing cancels and the step can be as small as we like. It
-    needs an f that is analytic: no abs, and comparisons on the real part only.
+    No difference is taken, so nothing cancels and the step can be as small as we like.
+    It needs an f that is analytic: no abs, and comparisons on the real part only.
     """
 
     def slope(index):

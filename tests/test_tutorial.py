@@ -77,6 +77,17 @@ def test_the_contents_have_every_chapter_under_its_own_title():
     assert [f"# {number}. {title}" for number, _, title in rows] == titles
 
 
+@pytest.mark.parametrize("name", TEXT)
+def test_code_fits_the_page(name):
+    """Lines of a block to run have at most 96 columns, docstrings in what is quoted at most 88."""
+    for part in chapters.parse(TEXT[name]):
+        texts = [part.text] if part.kind == "python" else []
+        if part.kind == "py":
+            texts = re.findall(r'""".*?"""', part.text, re.DOTALL)
+        for line in "\n".join(texts).splitlines():
+            assert len(line) <= (96 if part.kind == "python" else 88), f"{name}:{part.line}: {line}"
+
+
 # Mathematics: what GitHub renders, and what it mangles.
 
 
@@ -229,7 +240,9 @@ def test_the_runs_are_small_and_say_who_made_them():
     assert sum(path.stat().st_size for path in runs) < 15e6
     for path in (TUTORIAL / "runs").glob("*.json"):
         _, script, *names = json.loads(path.read_text(encoding="utf-8"))["command"].split()
-        assert (ROOT / script).exists() and path.stem in (*names, Path(script).stem)
+        name, _, seed = path.stem.partition("-seed-")
+        assert (ROOT / script).exists() and name in (*names, Path(script).stem)
+        assert not seed or "--seed" in names and names[names.index("--seed") + 1] == seed
 
 
 @by_program

@@ -172,7 +172,7 @@ class Darn:
 def ancestral(W, logits, u):
     """Draw n units one after the other: (count, n) zeros and ones, and their probabilities.
 
-    Each comes from a logit, of logits (n,) or (count, n), that those before it have moved
+    Each comes from a logit, of logits (n,) or (count, n), that those before it moved
     by what lies above the diagonal of W (n, n). Noise u (count, n), uniform.
     """
     logits, h = 0 * u + logits, u.copy()

@@ -15,6 +15,7 @@ from html import escape
 from pathlib import Path
 from string import Template
 
+import gan
 import numpy as np
 from cluttered import SIDE, Split
 
@@ -29,6 +30,7 @@ WIDTH = 400
 SIZE, SMALL = 15, 13.5  # of words, in units
 INDEX = 0.8  # the size of an index, in that of its letter
 SCALE = 1.2  # pixels a unit, where there is room
+GAN_SAMPLE = 0  # the seed of the noise that the GAN's diagram shows
 
 LIGHT = {
     "ground": "#ffffff", "band": "#f3f5f7", "ink": "#1f2328", "muted": "#57606a", "edge": "#6e7781", "box": "#e9edf1",
@@ -332,6 +334,7 @@ HERE = {  # chapter: what it is about, and in words
     13: ({*PARTS, "forward", "feedback", "windows"}, "the whole loop, forward"),
     16: ({"x", "read", "encoder"}, "image, read and encoder, the half of the loop that looks"),
     19: ({"x", "encoder", "z", "c", "L"}, "image, encoder, latents, canvas and loss; the latents are bits"),
+    20: ({"z", "decoder", "c"}, "latents, decoder and canvas: what is left without encoder and loss"),
     22: (
         {"read", "z", "c", "L", "feedback"},
         "the parts that travelled on: the window, the latents, the canvas with its cost, and the loop itself",
@@ -807,6 +810,50 @@ def classifier():
     return diagram
 
 
+def game():
+    diagram = Diagram(
+        "The two networks of a GAN, and who gets which gradient",
+        "On the left noise z, 64 numbers, goes to the generator, which makes an image of 196 pixels. On the right "
+        "stands an image x of the data. Both go to the critic, which gives one number for each, the logit a. Two costs "
+        "are made of it: the generator's, minus log D of its image, and the critic's, minus log D of x minus log of "
+        "1 - D of the generator's image. The critic's gradient flows to the critic and ends there. The generator's "
+        "flows through the critic, which it leaves as it is, and on to the generator.",
+        448,
+    )
+    left, middle, right = 112, 200, 304
+    z = np.random.default_rng(GAN_SAMPLE).standard_normal((1, gan.GENERATOR[0]))
+    sample = gan.generate(gan.trained("gan"), z.astype(np.float32)).value.reshape(14, 14)
+    diagram.box(left, 26, 120, 34, "*z* ~ N(0, *I*)", "latent")
+    diagram.arrow((left, 43), (left, 76), kind="latent")
+    diagram.text(left + 8, 59, "64", "muted", "start", SMALL)
+    diagram.box(left, 95, 110, 38, "generator")
+    diagram.arrow((left, 114), (left, 146))
+    diagram.text(left + 8, 130, "196", "muted", "start", SMALL)
+    for X, image, name in ((left, sample, "*G*(*z*)"), (right, gan.halved(minidraw.mnist().test[:1]), "*x*")):
+        diagram.pixels(X - 28, 146, 4, image.reshape(14, 14))
+        diagram.text(X + 36, 174, name, anchor="start")
+    diagram.text(right, 130, "an image of the data", "muted", size=SMALL)
+    diagram.arrow((left, 202), (left, 262), (middle - 66, 262))
+    diagram.arrow((right, 202), (right, 262), (middle + 66, 262))
+    diagram.box(middle, 262, 132, 44, "critic")
+    diagram.line((middle, 284), (middle, 318))
+    diagram.text(middle + 8, 300, "*a*; *D* = sigmoid(*a*)", "muted", "start", SMALL)
+    diagram.dot(middle, 318)
+    for X in (left - 12, right - 4):
+        diagram.arrow((middle, 318), (X, 318), (X, 340))
+    diagram.box(left - 12, 366, 160, 52, "−log *D*(*G*(*z*))", "cost")
+    diagram.box(right - 4, 366, 180, 52, "", "cost")
+    diagram.text(right - 4, 355, "−log *D*(*x*)")
+    diagram.text(right - 4, 377, "−log(1 − *D*(*G*(*z*)))")
+    diagram.text(left - 12, 408, "the generator's cost", "muted", size=SMALL)
+    diagram.text(right - 4, 408, "the critic's cost", "muted", size=SMALL)
+    diagram.arrow((370, 340), (370, 274), (middle + 66, 274), kind="gradient")
+    diagram.arrow((50, 340), (50, 274), (middle - 66, 274), kind="gradient")
+    diagram.arrow((middle - 66, 250), (28, 250), (28, 95), (left - 55, 95), kind="gradient")
+    diagram.text(WIDTH / 2, 433, "dotted: the gradients; each changes one network", "gradient", size=SMALL)
+    return diagram
+
+
 def family():
     diagram = Diagram(
         "DRAW, a deep VAE and a diffusion model as one picture",
@@ -924,6 +971,7 @@ def diagrams():
         "filterbank": filter_geometry(),
         "read-product": read_product(),
         "classifier": classifier(),
+        "gan": game(),
         "family": family(),
         "darn": darn(),
     } | {f"here-{chapter:02}": here(chapter) for chapter in HERE}

@@ -23,9 +23,9 @@ def affine(x, W, b):
 class FactoredGradient:
     """The gradient x^T dy of a weight, kept as its factors until all of them are known.
 
-    A weight used T times has the gradient sum_t x_t^T dy_t, (5.11). Stacking the rows first
-    makes that one product over T * batch rows, (5.12), in place of T products and T sums.
-    It keeps the contract of a gradient that stands for an array, stated in `autodiff`.
+    A weight used T times has the gradient sum_t x_t^T dy_t, (5.11). Stacking the rows
+    first makes that one product over T * batch rows, (5.12), in place of T products and
+    T sums. It stands for an array; `autodiff` states the contract of such a gradient.
     """
 
     __array_ufunc__ = None  # so that array + FactoredGradient comes here, too

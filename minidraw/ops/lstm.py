@@ -9,8 +9,8 @@ from minidraw.ops.elementary import columns, logistic
 def lstm(a, cell):
     """The gates, the memory and the output of an LSTM: (h, cell_new), both (batch, H).
 
-    `a` (batch, 4 H) is [x, h] W + b with columns in the order i, f, o, g; `cell` (batch, H)
-    is the memory. Forget gates, no peepholes: DRAW (5) and (7), chapter 5.
+    `a` (batch, 4 H) is [x, h] W + b with columns in the order i, f, o, g; `cell`
+    (batch, H) is the memory. Forget gates, no peepholes: DRAW (5) and (7), chapter 5.
 
         i, f, o = sigmoid(a_i), sigmoid(a_f), sigmoid(a_o);  g = tanh(a_g)      (5.2)
         u = f * cell + i * g,  cell_new = u                                     (5.3)
