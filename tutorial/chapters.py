@@ -3,6 +3,7 @@
     python tutorial/chapters.py notebook 5        writes 05-....ipynb, to be opened in Jupyter
     python tutorial/chapters.py run 5             runs a chapter, and compares outputs, figures and quoted source
     python tutorial/chapters.py refresh 5 10      runs chapters, and rewrites outputs, figures and quoted source
+    python tutorial/chapters.py site FOLDER       makes a site to read, an e-book and a PDF (pip install -e '.[site]')
 
 The page of practice is treated likewise: `practice` in place of a number. A chapter is plain Markdown. Its fences mean:
 
@@ -266,12 +267,39 @@ def notebook(path):
     return {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
 
 
+def script(path):
+    """A chapter as one Python file, in cells that editors know by `# %%`: prose as comments, folds included.
+
+    It runs from top to bottom: a block that has to fail says how it fails.
+    """
+    pieces = []
+    for cell in notebook(path)["cells"]:
+        text = cell["source"]
+        if cell["cell_type"] == "markdown":
+            pieces.append("# %% [markdown]\n" + "\n".join(f"# {line}".rstrip() for line in text.splitlines()))
+        elif "raises-exception" in cell["metadata"].get("tags", []):
+            fails = f"try:\n{textwrap.indent(text, '    ')}\nexcept Exception as error:\n"
+            pieces.append(f'# %%\n{fails}    print(f"{{type(error).__name__}}: {{error}}")')
+        else:
+            pieces.append(f"# %%\n{text}")
+    return "\n\n".join(pieces) + "\n"
+
+
 def main():
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
-    parser.add_argument("task", choices=["run", "refresh", "notebook"])
-    parser.add_argument("chapters", nargs="*", default=[], help="their numbers, or practice (all)")
+    tasks = parser.add_subparsers(dest="task", required=True)
+    for task in ("run", "refresh", "notebook"):
+        tasks.add_parser(task).add_argument("chapters", nargs="*", default=[], help="their numbers, or practice")
+    tasks.add_parser("site").add_argument("folder", help="where the book goes: new, empty, or that of an older one")
     arguments = parser.parse_args()
+    if arguments.task == "site":
+        try:
+            from book.build import build
+        except ImportError as error:
+            parser.error(f"{error}: the site needs more packages, pip install -e '.[site]'")
+        build(arguments.folder)
+        return
     by_name = programs()
     for name in arguments.chapters:
         if name not in by_name:

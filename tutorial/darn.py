@@ -217,18 +217,24 @@ SAMPLES = 50  # importance weights of a test image
 LOOKED_AT = 2000  # test images that have so many
 
 
-def train(name, recipe, path, xp):
-    """Train the model of that name; see `descent.command`."""
+def training(name, recipe, xp):
+    """The model of that name, its Descent, and the function of a step, for `descend`."""
     darn = Darn.initial(UNITS[name], seed=recipe.seed, xp=xp)
-    images, descent = mnist(), Descent(darn.maps, recipe)
+    images, descent = mnist().train, Descent(darn.maps, recipe)
 
     def step(number):
-        x = xp.asarray(rows_of(images.train, recipe, number)).astype(np.float32)
+        x = xp.asarray(rows_of(images, recipe, number)).astype(np.float32)
         u = np.random.default_rng([recipe.seed, 3, number]).random((len(x), darn.H), np.float32)
         L_x, L_z = darn.nats(x, xp.asarray(u))
         norm = descent.step(mean(L_x + L_z))
         return {"L_x": L_x.value.mean(), "L_z": L_z.value.mean(), "norm": norm}
 
+    return darn, descent, step
+
+
+def train(name, recipe, path, xp):
+    """Train the model of that name; see `descent.command`."""
+    (darn, descent, step), images = training(name, recipe, xp), mnist()
     curve, seconds = descend(path, {"darn": descent}, step, recipe, {"units": darn.H})
     save_weights(path.with_suffix(".npz"), {"units": darn.H}, darn.maps)
     results = {"units": darn.H, "parameters": darn.maps.number_of_parameters, "steps": recipe.steps, "seconds": seconds}

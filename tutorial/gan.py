@@ -121,7 +121,8 @@ def train(name, recipe, path, xp):
     return {"gan": train_gan, "classifier": train_classifier}[name](recipe, path, xp)
 
 
-def train_gan(recipe, path, xp):
+def game(recipe, xp):
+    """Generator and critic, a Descent each, and the function of a step, for `descend`."""
     classifier, images = trained("classifier", xp), mnist().train
     generator, critic = (initial(widths, recipe.seed, k, xp=xp) for k, widths in enumerate((GENERATOR, CRITIC)))
     descents = {"generator": Descent(generator, recipe, beta1=0.5), "critic": Descent(critic, recipe, beta1=0.5)}
@@ -140,6 +141,12 @@ def train_gan(recipe, path, xp):
         shares = {f"{digit}": share for digit, share in enumerate(seen)}
         return {"critic": paid.value, "generator": lost.value, **D, "norm": norm, **shares}
 
+    return descents, step
+
+
+def train_gan(recipe, path, xp):
+    descents, step = game(recipe, xp)
+    classifier, generator, critic = trained("classifier", xp), descents["generator"].maps, descents["critic"].maps
     curve, seconds = descend(path, descents, step, recipe, {"widths": [GENERATOR, CRITIC]})
     save_weights(path.with_suffix(".npz"), {"widths": GENERATOR}, generator)
     counts = census(generator, classifier).tolist()
