@@ -122,7 +122,8 @@ class Epub(Epub3Builder):
         path = Path(self.outdir) / "content.opf"
 
         def declare(item):
-            holds = "<math" in (path.parent / item[1]).read_text(encoding="utf-8")
+            page = path.parent / item[1]
+            holds = page.exists() and "<math" in page.read_text(encoding="utf-8")  # contents are written after this
             return item[0].replace("/>", 'properties="mathml" />') if holds else item[0]
 
         text = re.sub(r'<item [^>]*href="([^"]+\.xhtml)"[^>]*/>', declare, path.read_text(encoding="utf-8"))
