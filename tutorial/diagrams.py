@@ -335,6 +335,7 @@ HERE = {  # chapter: what it is about, and in words
     16: ({"x", "read", "encoder"}, "image, read and encoder, the half of the loop that looks"),
     19: ({"x", "encoder", "z", "c", "L"}, "image, encoder, latents, canvas and loss; the latents are bits"),
     20: ({"z", "decoder", "c"}, "latents, decoder and canvas: what is left without encoder and loss"),
+    21: ({"z", "L"}, "the latents and what they cost; the rest of the loop stays"),
     22: (
         {"read", "z", "c", "L", "feedback"},
         "the parts that travelled on: the window, the latents, the canvas with its cost, and the loop itself",
@@ -957,6 +958,45 @@ def darn():
     return diagram
 
 
+def swap():
+    diagram = Diagram(
+        "Two samplers for the same loop",
+        "Two columns. In both the encoder's h at step t comes in from above and z_t goes out to the decoder below. Left, "
+        "two maps make mu and log sigma of it, and z_t is drawn from their Gaussian; what it costs is the KL to "
+        "N(0, I). Right, one map makes the logits a, and the bits of z_t are drawn from them; what they cost is paid to "
+        "a prior, to which arrows lead from the bits themselves, each of which knows those before it, and from the "
+        "decoder's h of the step before.",
+        344,
+    )
+    left, right, top, middle, sampled, below = 92, 274, 62, 122, 196, 318
+    for X, name in ((left, "Gaussian numbers"), (right, "bits")):
+        diagram.text(X, 18, name)
+        diagram.text(X + 8, top - 14, "*h*^{enc}_{t}", anchor="start")
+        diagram.arrow((X, sampled + 16), (X, below - 17), kind="latent")
+        diagram.box(X, below, 88, 34, "decoder")
+    diagram.line((left, 34), (left, top + 12))
+    for X, name in ((left - 36, "*\u03bc*_{t}"), (left + 36, "log *\u03c3*_{t}")):
+        diagram.arrow((left, top + 12), (X, top + 12), (X, middle - 17))
+        diagram.box(X, middle, 60, 34, name)
+        diagram.arrow((X, middle + 17), (X, sampled - 36), (left, sampled - 36), (left, sampled - 17), kind="latent")
+    diagram.box(left, sampled, 60, 32, "*z*_{t}", "latent")
+    diagram.arrow((right, 34), (right, middle - 17))
+    diagram.box(right, middle, 60, 34, "*a*_{t}")
+    diagram.arrow((right, middle + 17), (right, sampled - 17), kind="latent")
+    bits = [right - 57, right - 19, right + 19, right + 57]
+    for X in bits:
+        diagram.box(X, sampled, 34, 32, "", "latent")
+    for X, bit in zip(bits, "1011", strict=True):
+        diagram.text(X, sampled, bit)
+    for start, edge in ((left - 30, left - 54), (right + 74, right + 94)):
+        diagram.arrow((start, sampled), (edge, sampled), (edge, 244), kind="other")
+    diagram.box(left - 54, 260, 64, 30, "N(0, *I*)", "cost")
+    diagram.box(right + 76, 260, 64, 30, "prior", "cost")
+    diagram.text(right - 96, 260, "*h*^{dec}_{t\u22121}", anchor="start")
+    diagram.arrow((right - 52, 260), (right + 43, 260))
+    return diagram
+
+
 def diagrams():
     """Every diagram by the name of its file."""
     return {
@@ -974,6 +1014,7 @@ def diagrams():
         "gan": game(),
         "family": family(),
         "darn": darn(),
+        "swap": swap(),
     } | {f"here-{chapter:02}": here(chapter) for chapter in HERE}
 
 
