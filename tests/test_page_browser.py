@@ -241,6 +241,23 @@ def test_downhill_and_far_away_and_the_fault(here):
     assert here.fragment("0.01&N")
 
 
+def test_the_handles_resize_and_blur(here):
+    """Each changes its own number of the five, and no other."""
+    where = (
+        "const h = document.querySelector('#over circle.handle.' + arguments[0]).getBoundingClientRect();"
+        "const s = document.getElementById('over').getBoundingClientRect();"
+        "return [h.x + h.width / 2 - s.x, h.y + h.height / 2 - s.y].map((v) => v / s.width)"
+    )
+    for kind, number, way in (("size", 3, 1), ("blur", 2, -1)):
+        here.open("tab=window&digit=3&p=0.1,-0.1,0.2,-1,0")
+        x, y = here.js(where, kind)
+        here.drag(here["over"], [[[x, y], [x + 0.02 * way, y], [x + 0.06 * way, y]]])
+        wait(lambda: float(here[f"p{number}"].get_attribute("value")) > (0.2, -1)[number - 2] + 0.05)  # noqa: B023
+        found = [float(here[f"p{k}"].get_attribute("value")) for k in range(5)]
+        kept = [k for k in range(5) if k != number]
+        assert [found[k] for k in kept] == pytest.approx([(0.1, -0.1, 0.2, -1, 0)[k] for k in kept], abs=0.02)
+
+
 def test_it_plays_and_speaks(here):
     here.open("tab=look&t=10", prefers_reduced_motion="reduce")
     assert here.js("return getComputedStyle(document.getElementById('play')).transitionDuration") == "0s"

@@ -499,8 +499,17 @@
     return `The strongest push: ${PUSHED[strongest][push[strongest] > 0 ? 1 : 0]}.${silent}`;
   }
 
-  function overlay() {
+  /** What a hand can take: the corner that resizes; and sigma, beside the spot at the lower left, that blurs. */
+  function handles() {
     const { g, delta } = minidraw.window(state.p, sizes());
+    const side = (state.N - 1) * delta, shift = state.fault ? -delta : 0;
+    const sigma = Math.exp(state.p[2] / 2), spot = [g[0] - side / 2 + shift, g[1] + side / 2 + shift];
+    const size = g.map((v) => v + side / 2 + shift), blur = [spot[0] - sigma, spot[1]];
+    return { g, side, shift, sigma, spot, size, blur };
+  }
+
+  function overlay() {
+    const { g, sigma, spot, size, blur } = handles();
     const { mu_x, mu_y } = result.filters, dot = 0.011 * Math.max(A, B);
     let spots = "";
     mu_y.forEach((y) => mu_x.forEach((cx) => (spots += `<circle class="spot" cx="${cx}" cy="${y}" r="${dot}"/>`)));
@@ -514,11 +523,11 @@
       const d = `M${g[0]} ${g[1]}L${tip[0]} ${tip[1]}M${side(1)}L${tip[0]} ${tip[1]}L${side(-1)}`;
       arrow = `<path class="arrow under" d="${d}"/><path class="arrow" d="${d}"/>`;
     }
-    const side = (state.N - 1) * delta, shift = state.fault ? -delta : 0, grip = 0.03 * Math.max(A, B);
-    const [cx, cy] = g.map((v) => v + side / 2 + shift);
-    const corner = `<circle class="handle" cx="${cx}" cy="${cy}" r="${grip}"/>`;
+    const circle = (kind, [cx, cy], r) => `<circle class="${kind}" cx="${cx}" cy="${cy}" r="${r}"/>`;
+    const grip = 0.03 * Math.max(A, B), ring = circle("ring", spot, sigma);
+    const taken = ring + circle("handle size", size, grip) + circle("handle blur", blur, grip);
     const middle = state.fault ? frame(state.p, sizes(), "write") : "";
-    return middle + frame(state.p, sizes(), "read", state.fault) + spots + corner + arrow;
+    return middle + frame(state.p, sizes(), "read", state.fault) + spots + taken + arrow;
   }
 
   /** Each filter as a hill over the pixels, on the scale of the stage beside it. */
@@ -578,7 +587,7 @@
   }
 
   function bindDrag(stage) {
-    let hold = null; // null, "size", or where the window was taken
+    let hold = null; // null, "size", "blur", or where the window was taken
     let waits = false;
     const at = (event) => {
       const area = stage.getBoundingClientRect();
@@ -597,18 +606,20 @@
       if (event.button) return;
       stage.setPointerCapture(event.pointerId);
       stopCrawling();
-      const { g, delta } = minidraw.window(state.p, sizes()), point = at(event);
-      const side = (state.N - 1) * delta, shift = state.fault ? -delta : 0;
-      const corner = g.map((v) => v + side / 2 + shift);
+      const places = handles(), { g, side, shift } = places, point = at(event);
+      const far = (name) => Math.hypot(point[0] - places[name][0], point[1] - places[name][1]);
+      const nearest = far("blur") < far("size") ? "blur" : "size";
       const inside = [0, 1].every((k) => Math.abs(point[k] - shift - g[k]) <= side / 2);
-      const near = Math.hypot(point[0] - corner[0], point[1] - corner[1]) < 0.07 * Math.max(A, B);
-      hold = near ? "size" : inside ? g.map((v, k) => v - point[k]) : [0, 0];
+      const taken = inside ? g.map((v, k) => v - point[k]) : [0, 0];
+      hold = far(nearest) < 0.07 * Math.max(A, B) ? nearest : taken;
       drag(event);
     });
     const drag = (event) => {
       if (hold === null) return;
-      const point = at(event), { g } = minidraw.window(state.p, sizes());
-      if (hold === "size") {
+      const point = at(event), { g, spot } = handles();
+      if (hold === "blur")
+        state.p[2] = 2 * Math.log(Math.max(Math.hypot(point[0] - spot[0], point[1] - spot[1]), 0.1));
+      else if (hold === "size") {
         const reach = Math.max(...g.map((v, k) => point[k] - v), 0.3);
         const delta = state.fault ? reach / ((state.N - 1) / 2 - 1 || 0.5) : (2 * reach) / (state.N - 1);
         state.p[3] = Math.log((delta * (state.N - 1)) / Math.max(Math.max(A, B) - 1, 1));
