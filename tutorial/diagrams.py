@@ -961,11 +961,10 @@ def darn():
 def swap():
     diagram = Diagram(
         "Two samplers for the same loop",
-        "Two columns. In both the encoder's h at step t comes in from above and z_t goes out to the decoder below. Left, "
-        "two maps make mu and log sigma of it, and z_t is drawn from their Gaussian; what it costs is the KL to "
-        "N(0, I). Right, one map makes the logits a, and the bits of z_t are drawn from them; what they cost is paid to "
-        "a prior, to which arrows lead from the bits themselves, each of which knows those before it, and from the "
-        "decoder's h of the step before.",
+        "Two columns. In both the encoder's h at step t comes in from above and z_t goes out to the decoder below. "
+        "Left, two maps make mu and log sigma of it, and z_t is drawn from their Gaussian; what it costs is the KL to "
+        "N(0, I). Right, one map makes the logits a, and the bits of z_t are drawn from them; what they cost is paid "
+        "to a prior, which also looks at the decoder's h of the step before.",
         344,
     )
     left, right, top, middle, sampled, below = 92, 274, 62, 122, 196, 318
