@@ -224,15 +224,12 @@ def sphinx(builder, source, target):
         raise SystemExit(f"Sphinx has not made the {builder}: see above")
 
 
-def print_pdf(html, path):
-    """Print a page with a browser, if there is one; whether it did. Says so in a line if not."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        print("no PDF: no Chromium, Chrome or Edge was found to print it")
-        return False
+def print_pdf(browser, html, path):
+    """Print a page with a browser; whether it did. Says so in a line if not."""
     root = ["--no-sandbox"] * (hasattr(os, "geteuid") and os.geteuid() == 0)
     command = [browser, "--headless=new", "--disable-gpu", *root, "--no-pdf-header-footer"]
     command += ["--generate-pdf-document-outline", f"--print-to-pdf={path}", html.as_uri()]
+    path.unlink(missing_ok=True)  # that of an older book
     try:
         subprocess.run(command, capture_output=True, check=True, timeout=300)
     except (subprocess.SubprocessError, OSError) as error:
@@ -250,12 +247,16 @@ def build(folder):
         scratch = Path(scratch)
         for kind in (EPUB, PAPER, SITE):
             (scratch / kind).mkdir()
+        browser, pdf = next(filter(None, map(shutil.which, BROWSERS)), None), False
         stage(scratch / EPUB, EPUB)
         sphinx("epub", scratch / EPUB, scratch / "epub.out")
         shutil.copy(scratch / "epub.out" / "minidraw.epub", folder)
-        stage(scratch / PAPER, PAPER)
-        sphinx("singlehtml", scratch / PAPER, scratch / "paper.out")
-        pdf = print_pdf(scratch / "paper.out" / "index.html", folder / "minidraw.pdf")
+        if browser:
+            stage(scratch / PAPER, PAPER)
+            sphinx("singlehtml", scratch / PAPER, scratch / "paper.out")
+            pdf = print_pdf(browser, scratch / "paper.out" / "index.html", folder / "minidraw.pdf")
+        else:
+            print("no PDF: no Chromium, Chrome or Edge was found to print it")
         stage(scratch / SITE, SITE, pdf)
         sphinx("html", scratch / SITE, folder)
     print(folder / "index.html")
