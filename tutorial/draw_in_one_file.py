@@ -146,8 +146,8 @@ def draw(theta, x, noise):
 def gradients(theta, x, c, steps):
     """The gradient of the mean of L_x + L_z, (12), by name: `draw` read bottom to top.
 
-    What was used several times sums what comes back, (2.2); to the last step's states
-    nothing does.
+    What was used several times sums what comes back, (2.2). The last step's states hear
+    from no next step: there is none.
     """
     dtheta = {name: np.zeros_like(value) for name, value in theta.items()}
     dnats, dh_enc, dcell_enc, dh_dec, dcell_dec = 1 / len(x), 0, 0, 0, 0
