@@ -110,7 +110,7 @@ def _parser():
         metavar="N",
         help=f"training steps in all (default: the preset's: {defaults('steps')})",
     )
-    sub.add_argument("--batch-size", type=positive, metavar="N", help="images a step (default: the preset's, 100)")
+    sub.add_argument("--batch-size", type=positive, metavar="N", help="images a step (default: the preset's)")
     sub.add_argument(
         "--learning-rate",
         type=positive_real,

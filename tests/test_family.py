@@ -74,9 +74,8 @@ def test_the_nats_are_those_of_a_plain_loop(model, x, rng):
 def test_the_gradients_of_what_follows_the_bits_are_those_of_differences(model, x, rng):
     """In a single step, what comes after the bits moves none of them, and the loss smoothly."""
     u = rng.random((1, 4, 3))
-    after = [
-        name for name in model.parameters if name.split("/")[0] in ("prior", "among", "decoder", "write", "writeW")
-    ]
+    maps = "prior", "among", "decoder", "write", "writeW"
+    after = [f"{name}/{kind}" for name in maps for kind in "wb" if f"{name}/{kind}" != "among/b"]
     loss = lambda: sum(map(mean, model.nats(x, u)))  # noqa: E731
     gradients = backward(loss(), [model.parameters[name] for name in after])
     for name, gradient in zip(after, gradients, strict=True):
@@ -119,14 +118,16 @@ def test_no_map_of_sigma_is_left(model):
         next(model.infer(np.zeros((2, 7)), np.zeros((1, 2, 3))))
 
 
-def test_drawings_are_means_of_pixels_and_follow_their_noise(model, rng):
+def test_drawings_follow_their_noise(model, rng):
     noise = rng.random((2, 6, 3))
     with no_grad():
-        once, twice = ([c.value for c in model.generate(noise)] for _ in range(2))
-        other = [c.value for c in model.generate(rng.random((2, 6, 3)))]
+        once, twice = ([glimpse.c.value for glimpse in model.generate(noise)] for _ in range(2))
+        other = [glimpse.c.value for glimpse in model.generate(rng.random((2, 6, 3)))]
     assert len(once) == 2 and once[0].shape == (6, TINY.pixels)
     np.testing.assert_array_equal(once[1], twice[1])
     assert (once[1] != other[1]).any()
+    means = family.drawings(model, 6)
+    assert means.shape == (6, 3, 4) and 0 <= means.min() < 0.5 < means.max() <= 1
 
 
 # The command

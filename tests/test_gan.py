@@ -182,5 +182,6 @@ def test_the_command(tiny, tmp_path, monkeypatch, capsys):
     assert command("gan") == 1
     error = capsys.readouterr().err
     assert error.startswith("gan: ") and "classifier.npz" in error and error.count("\n") == 1
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as wrong:
         command("gan", "--steps", "0")
+    assert wrong.value.code == 2

@@ -290,14 +290,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     tasks = parser.add_subparsers(dest="task", required=True)
     for task in ("run", "refresh", "notebook"):
-        tasks.add_parser(task).add_argument("chapters", nargs="*", default=[], help="their numbers, or practice")
+        tasks.add_parser(task).add_argument("chapters", nargs="*", help="their numbers, or practice (all)")
     tasks.add_parser("site").add_argument("folder", help="where the book goes: new, empty, or that of an older one")
     arguments = parser.parse_args()
     if arguments.task == "site":
         try:
             from book.build import build
         except ImportError as error:
-            parser.error(f"{error}: the site needs more packages, pip install -e '.[site]'")
+            raise SystemExit(f"{error}: the site needs more packages, pip install -e '.[site]'") from None
         build(arguments.folder)
         return
     by_name = programs()

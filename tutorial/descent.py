@@ -132,7 +132,7 @@ def descend(path, descents, step, recipe, settings):
             row = dict(zip(pending[0], (sums / len(pending)).tolist(), strict=True))
             pending = []
             if not all(map(math.isfinite, row.values())):
-                raise Diverged(f"training diverged before step {number}: try a smaller rate", "learning_rate")
+                raise Diverged(f"training diverged by step {number}: the recipe's learning_rate is too high")
             for name, value in {"step": number, **row}.items():
                 curve.setdefault(name, []).append(round(value, 4))
             bar.set_postfix({name: f"{value:.2f}" for name, value in row.items()}, refresh=False)
@@ -225,7 +225,7 @@ def command(file, names, train, recipe, argv=None):
         print(f"{file}: {error}" + f" ({flags})" * bool(flags), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"{file}: interrupted; the same command goes on", file=sys.stderr)
+        print(f"{file}: interrupted; the same command goes on from the last save, if there is one", file=sys.stderr)
         return 130
     print(f"{path.name}: {line}")
     return 0

@@ -8,14 +8,15 @@ NAME.json, the curve and the nats on the test images, and NAME.npz, drawings.
     python tutorial/family.py times
     python tutorial/family.py table
 
-The first measures how long each member of the family takes for a step and for a hundred drawings, into times.json; the
-second prints the table of all of them from the results that lie in runs/ beside this file.
+The first measures how long each member of the family takes for a step and for a hundred drawings, into times.json (with
+OPENBLAS_NUM_THREADS=1 on one core); the second prints the table of all of them from the results in runs/ beside this
+file.
 """
 
 import json
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import darn
@@ -26,7 +27,7 @@ from descent import Descent, command, descend, rows_of, save, summary
 from minidraw.autodiff import no_grad
 from minidraw.backend import to_host, wait_for
 from minidraw.config import Config
-from minidraw.draw import Draw
+from minidraw.draw import Draw, Glimpse
 from minidraw.images import mnist
 from minidraw.ops import affine, bernoulli, error_image, lstm, masked_affine
 from minidraw.ops.elementary import concat, mean, sigmoid
@@ -35,7 +36,6 @@ from minidraw.presets import PRESETS
 # DRAW with bits for z
 
 
-@dataclass(frozen=True)
 class BitConfig(Config):
     """The sizes of a DRAW whose z are bits: the maps of the prior in place of that of sigma."""
 
@@ -57,7 +57,7 @@ class DrawWithBits(Draw):
         self.earlier = self.xp.triu(self.xp.ones((config.z_size, config.z_size), self.dtype), 1)
 
     def infer(self, x, noise):
-        """The canvas c_t and the nats of z_t, (batch,), for every t: DRAW's loop with three other lines."""
+        """c_t and the nats (batch,) of z_t for every t: DRAW's loop with three other lines."""
         self.check(x, noise)
         c, h_enc, cell_enc, h_dec, cell_dec = self._start(len(x), "c", "h_enc", "cell_enc", "h_dec", "cell_dec")
         W, b = self._encoder(x)
@@ -74,7 +74,7 @@ class DrawWithBits(Draw):
             yield c, L_z
 
     def prior(self, z, h_dec):
-        """The logits (batch, Z) of p(z_t | z_<t), from the decoder's state before it, (21.1)."""
+        """The logits (batch, Z) of p(z_t | z_<t), from the decoder's previous state, (21.1)."""
         return masked_affine(z, self.parameters["among/w"], self._affine("prior", h_dec), self.earlier)
 
     def nats(self, x, noise):
@@ -83,14 +83,14 @@ class DrawWithBits(Draw):
         return bernoulli(canvases[-1], x), sum(costs)
 
     def generate(self, noise):
-        """The canvas c_t for every t, from the prior: bit after bit, step after step. Noise (T, batch, Z), uniform."""
+        """A Glimpse for every t, drawn from the prior bit by bit, from noise (T, batch, Z)."""
         c, h_dec, cell_dec = self._start(noise.shape[1], "c", "h_dec", "cell_dec")
         for u in noise:
             z, _ = darn.ancestral(self.parameters["among/w"].value, self._affine("prior", h_dec).value, u)
             h_dec, cell_dec = lstm(self._affine("decoder", z, h_dec), cell_dec)
-            stroke, _ = self._write(h_dec)
+            stroke, window = self._write(h_dec)
             c = c + stroke
-            yield c
+            yield Glimpse(c, z, window)
 
 
 # The trainings
@@ -100,7 +100,7 @@ MODELS = {  # each with as many latents as `quick`, T Z = 50, but the bits: a bi
     "vae": (Draw, replace(CONFIG, T=1, z_size=50, read_N=None, write_N=None)),
     "draw-whole": (Draw, replace(CONFIG, read_N=None, write_N=None)),
     "draw": (Draw, CONFIG),
-    "draw-bits": (DrawWithBits, BitConfig(**{**asdict(CONFIG), "z_size": 50})),
+    "draw-bits": (DrawWithBits, BitConfig(**asdict(replace(CONFIG, z_size=50)))),
 }
 COUNT = 20  # drawings of each that are kept
 
@@ -127,7 +127,7 @@ def drawings(model, count, seed=0):
     noise = noise_of(model, np.random.default_rng([seed, 4]), count)
     with no_grad():
         *_, last = model.generate(noise)
-        return model.config.as_images(to_host(sigmoid(getattr(last, "c", last)).value))
+        return model.config.as_images(to_host(sigmoid(last.c).value))
 
 
 def training(name, recipe, xp):
@@ -225,6 +225,9 @@ def table():
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["table"]:
-        print(table())
+        try:
+            print(table())
+        except OSError as error:
+            sys.exit(f"family: {error}")
     else:
         sys.exit(command("family", (*MODELS, "times"), train, RECIPE))

@@ -1,6 +1,6 @@
 """GAN: a generator and a critic that learn from each other, without a likelihood. Chapter 20.
 
-    python tutorial/gan.py classifier
+    python tutorial/gan.py classifier --steps 1500
     python tutorial/gan.py gan
     python tutorial/gan.py gan --seed 1
 

@@ -612,7 +612,7 @@
       const inside = [0, 1].every((k) => Math.abs(point[k] - shift - g[k]) <= side / 2);
       const taken = inside ? g.map((v, k) => v - point[k]) : [0, 0];
       hold = far(nearest) < 0.07 * Math.max(A, B) ? nearest : taken;
-      drag(event);
+      if (hold === taken) drag(event); // a knob waits for the first move
     });
     const drag = (event) => {
       if (hold === null) return;
@@ -621,7 +621,7 @@
         state.p[2] = 2 * Math.log(Math.max(Math.hypot(point[0] - spot[0], point[1] - spot[1]), 0.1));
       else if (hold === "size") {
         const reach = Math.max(...g.map((v, k) => point[k] - v), 0.3);
-        const delta = state.fault ? reach / ((state.N - 1) / 2 - 1 || 0.5) : (2 * reach) / (state.N - 1);
+        const delta = reach / Math.max((state.N - 1) / 2 - (state.fault ? 1 : 0), 0.5);
         state.p[3] = Math.log((delta * (state.N - 1)) / Math.max(Math.max(A, B) - 1, 1));
       } else
         [A, B].forEach((size, k) => (state.p[k] = (point[k] + hold[k] - (size - 1) / 2) / ((size + 1) / 2)));

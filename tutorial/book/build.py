@@ -40,8 +40,10 @@ PROJECT = {  # pages of the site that are no part of the tutorial
 API = {"minidraw": "api.html"} | {f"minidraw/{name}": "api.html" for name in ("ops", "page_assets")}
 SITE, EPUB, PAPER = "site", "epub", "paper"
 BROWSERS = [
-    *("chromium", "chromium-browser", "google-chrome", "chrome", "msedge"),
-    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    *("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "microsoft-edge"),
+    *(f"/Applications/{name}.app/Contents/MacOS/{name}" for name in ("Chromium", "Google Chrome", "Microsoft Edge")),
+    r"C:\Program Files\Google\Chrome\Application\chrome.exe",
+    r"C:\Program Files (x86)\Microsoft\Edge\Application\msedge.exe",
 ]
 LETTERS = [  # of the font for mathematics: Latin, Greek, arrows, operators, brackets, italics
     *((0x20, 0xFF), (0x370, 0x3FF), (0x2010, 0x2064), (0x2190, 0x21FF), (0x2200, 0x22FF), (0x2308, 0x230B)),
@@ -224,17 +226,22 @@ def sphinx(builder, source, target):
         raise SystemExit(f"Sphinx has not made the {builder}: see above")
 
 
-def print_pdf(browser, html, path):
-    """Print a page with a browser; whether it did. Says so in a line if not."""
+def print_pdf(browsers, html, path):
+    """Print a page with the first browser that can; whether one did. Says in a line what went wrong."""
     root = ["--no-sandbox"] * (hasattr(os, "geteuid") and os.geteuid() == 0)
-    command = [browser, "--headless=new", "--disable-gpu", *root, "--no-pdf-header-footer"]
-    command += ["--generate-pdf-document-outline", f"--print-to-pdf={path}", html.as_uri()]
-    path.unlink(missing_ok=True)  # that of an older book
-    try:
-        subprocess.run(command, capture_output=True, check=True, timeout=300)
-    except (subprocess.SubprocessError, OSError) as error:
-        print(f"no PDF: the browser could not print it: {error}")
-    return path.exists()
+    options = ["--headless=new", "--disable-gpu", *root, "--no-pdf-header-footer", "--generate-pdf-document-outline"]
+    for browser in browsers:
+        command = [browser, *options, f"--print-to-pdf={path}", html.as_uri()]
+        try:
+            subprocess.run(command, capture_output=True, check=True, timeout=300)
+        except subprocess.TimeoutExpired:
+            print(f"no PDF by {browser}: not printed within five minutes")
+        except (subprocess.SubprocessError, OSError) as error:
+            print(f"no PDF by {browser}: {error}")
+        if path.exists():
+            return True
+    print("no PDF: no browser printed it")
+    return False
 
 
 def build(folder):
@@ -247,16 +254,19 @@ def build(folder):
         scratch = Path(scratch)
         for kind in (EPUB, PAPER, SITE):
             (scratch / kind).mkdir()
-        browser, pdf = next(filter(None, map(shutil.which, BROWSERS)), None), False
+        made = [scratch / "epub.out" / "minidraw.epub"]
         stage(scratch / EPUB, EPUB)
-        sphinx("epub", scratch / EPUB, scratch / "epub.out")
-        shutil.copy(scratch / "epub.out" / "minidraw.epub", folder)
-        if browser:
+        sphinx("epub", scratch / EPUB, made[0].parent)
+        if browsers := list(filter(None, map(shutil.which, BROWSERS))):
             stage(scratch / PAPER, PAPER)
             sphinx("singlehtml", scratch / PAPER, scratch / "paper.out")
-            pdf = print_pdf(browser, scratch / "paper.out" / "index.html", folder / "minidraw.pdf")
+            pdf = scratch / "minidraw.pdf"
+            made += [pdf] * print_pdf(browsers, scratch / "paper.out" / "index.html", pdf)
         else:
             print("no PDF: no Chromium, Chrome or Edge was found to print it")
-        stage(scratch / SITE, SITE, pdf)
+        stage(scratch / SITE, SITE, pdf=len(made) > 1)
         sphinx("html", scratch / SITE, folder)
+        (folder / "minidraw.pdf").unlink(missing_ok=True)  # that of an older book
+        for path in made:
+            shutil.copy(path, folder)
     print(folder / "index.html")
