@@ -256,6 +256,10 @@ def test_the_handles_resize_and_blur(here):
         found = [float(here[f"p{k}"].get_attribute("value")) for k in range(5)]
         kept = [k for k in range(5) if k != number]
         assert [found[k] for k in kept] == pytest.approx([(0.1, -0.1, 0.2, -1, 0)[k] for k in kept], abs=0.02)
+    here.open("tab=window&digit=3&N=2&fault=1")  # the corner lies left of the middle
+    x, y = here.js(where, "size")
+    here.drag(here["over"], [[[x, y], [x + 0.02, y], [x + 0.05, y]]])
+    assert np.isfinite([float(v) for v in here.fragment("p=")["p"].split(",")]).all()
 
 
 def test_it_plays_and_speaks(here):

@@ -45,7 +45,7 @@ class Page(HTMLParser):
             self.fetched += [attributes[name] for name in ("src", "href", "data") if attributes.get(name)]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def book(tmp_path_factory):
     """The folder of a book, made without a browser where PATH is all that leads to one."""
     folder = tmp_path_factory.mktemp("book")
