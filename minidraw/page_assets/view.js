@@ -324,7 +324,10 @@
     canvas.addEventListener("pointerup", up);
     canvas.addEventListener("pointercancel", up);
     canvas.addEventListener("blur", () => {
-      if (keys) down = false;
+      if (keys && down) {
+        down = false;
+        later(true);
+      }
       keys = false;
       sheet();
     });
@@ -339,6 +342,7 @@
         keys = true;
         down = !down;
         if (down) begin(pen);
+        else later(true);
         speak(down ? "pen down" : "pen up");
       } else if (event.key === "Backspace") undo();
       else return;
