@@ -118,8 +118,7 @@ class Page:
             actions.pointer_action.pointer_up()
         actions.perform()
         self.driver.execute_async_script(  # until the page has looked at what is there now, and written its address
-            "const done = arguments[0];"
-            "requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 300)))"
+            "const done = arguments[0];requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 300)))"
         )
 
 

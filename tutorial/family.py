@@ -200,7 +200,6 @@ NAMES = {
     "vae": "VAE",
     "darn": "DARN",
     "gan": "GAN, 14 x 14",
-    "draw-whole": "DRAW, no attention",
     "draw": "DRAW",
     "draw-bits": "DRAW, bits for z",
 }
@@ -219,7 +218,7 @@ def table():
         parameters, steps, ms = int(np.sum(found["parameters"])), found["steps"], took[name]
         images, minutes = steps * BATCH.get(name, RECIPE.batch_size), steps * ms["step_ms"] / 60_000
         row = f"{words:18} {nats:>12} {L_z:>5} {parameters:>11,} {images:>10,} {minutes:>5.1f} min"
-        rows.append(f"{row} {ms['draw_ms']:>10.0f} ms")
+        rows.append(f"{row} {ms['draw_ms']:>10.1f} ms")
     return "\n".join(rows)
 
 
