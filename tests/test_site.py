@@ -162,6 +162,8 @@ def test_the_e_book_is_well_formed(book):
                 text = epub.read(name).decode()
                 ElementTree.fromstring(re.sub("^<!DOCTYPE[^>]*>", "", text.strip()))
                 assert ("<math" in text) == ('properties="mathml"' in items.get(name, "")), name
+                styled = re.findall(r"<(\w+)[^>]* (?:displaystyle|scriptlevel)=", text)
+                assert {*styled} <= {"math", "mstyle", "mtable"}, name  # all that MathML 3 allows
         for path in CHAPTERS:
             assert f"{path.stem}.xhtml" in epub.namelist()
 

@@ -168,7 +168,7 @@ def stage(folder, kind, pdf=False):
         (folder / made).mkdir(parents=True)
     shutil.copytree(TUTORIAL / "figures", folder / "figures")
     shutil.copy(HERE / "conf.py", folder)
-    for name in ("style.css", "icon.svg"):
+    for name in ("style.css", "screen.css", "icon.svg"):
         shutil.copy(HERE / name, folder / "_static")
     (folder / "_static" / "mathematics.woff").write_bytes(math_font())
     for path in sorted(TUTORIAL.glob("*.md")):

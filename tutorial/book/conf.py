@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import math_core
 from docutils import nodes
@@ -31,7 +32,7 @@ html_theme_options = {"footer_icons": [], "source_edit_link": "", "source_view_l
 html_math_renderer = "mathml"
 html_static_path = ["_static"]
 html_extra_path = ["_extra"]
-html_css_files = ["style.css"]
+html_css_files = ["style.css", "screen.css"]
 html_favicon = "_static/icon.svg"
 html_copy_source = False
 html_show_copyright = False
@@ -49,7 +50,7 @@ epub_show_urls = "no"
 epub_use_index = False
 epub_tocscope = "includehidden"
 epub_css_files = ["style.css"]
-epub_exclude_files = [".nojekyll", "_static/icon.svg"]
+epub_exclude_files = [".nojekyll", "_static/icon.svg", "_static/screen.css"]
 viewcode_enable_epub = False
 
 NUMBER = re.compile(r"\s*\\qquad \\text\{(\(\d+\.\d+\))\}")
@@ -58,9 +59,30 @@ CITED = re.compile(r"<a\b[^>]*>.*?</a>|<math\b.*?</math>|<h\d\b.*?</h\d>|<[^>]*>
 to_mathml = math_core.LatexToMathML(xml_namespace=True).convert_with_local_state
 
 
+MATHML = "{http://www.w3.org/1998/Math/MathML}"
+ElementTree.register_namespace("", MATHML.strip("{}"))
+
+
 def mathml(tex, display):
     """TeX as MathML: in characters that XML knows, and with a bar for \\overline that stretches."""
-    return to_mathml(tex, displaystyle=display).replace("&ApplyFunction;", "\u2061").replace("\u0332", "\u203e")
+    text = to_mathml(tex, displaystyle=display).replace("&ApplyFunction;", "\u2061").replace("\u0332", "\u203e")
+    root = ElementTree.fromstring(text)
+    put_styles_around(root)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def put_styles_around(element):
+    """What is inside sets its style by an <mstyle> around it: the MathML 3 of e-books knows no other way."""
+    for k, child in enumerate(element):
+        put_styles_around(child)
+        style = {name: child.attrib.pop(name) for name in ("displaystyle", "scriptlevel") if name in child.attrib}
+        if child.tag == f"{MATHML}mtable":  # which may have the one, and does not need the other
+            child.attrib |= {name: value for name, value in style.items() if name == "displaystyle"}
+        elif child.tag == f"{MATHML}mstyle":
+            child.attrib |= style
+        elif style:
+            element[k] = ElementTree.Element(f"{MATHML}mstyle", style)
+            element[k].append(child)
 
 
 def visit_math(translator, node):
