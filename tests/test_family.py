@@ -18,12 +18,15 @@ import darn
 import descent
 import family
 
-TINY = family.BitConfig(T=2, read_N=2, write_N=3, z_size=3, enc_size=4, dec_size=5, A=4, B=3)
+TINY = family.BitConfig(T=2, read_N=2, write_N=3, z_size=3, enc_size=4, dec_size=5, A=4, B=3, learned_start=True)
 
 
 @pytest.fixture
 def model():
-    return family.DrawWithBits.initial(TINY, seed=3, dtype="float64")
+    """With a decoder's state that is not zero at the start, so that the prior has something to look at."""
+    model = family.DrawWithBits.initial(TINY, seed=3, dtype="float64")
+    model.arrays()["start/h_dec"][:] = np.random.default_rng(4).standard_normal(TINY.dec_size)
+    return model
 
 
 @pytest.fixture
@@ -52,8 +55,8 @@ def test_the_nats_are_those_of_a_plain_loop(model, x, rng):
     with no_grad():
         L_x, L_z = (nats.value for nats in model.nats(x, u))
         ((c, _),) = model.infer(x, u)
-    h_dec = np.zeros((4, 5))
     p = model.arrays()
+    h_dec = np.repeat(p["start/h_dec"][None], 4, axis=0)
     x_hat = x - 0.5
     with no_grad():
         r, _ = model._read(x, Tensor(x_hat), Tensor(h_dec))
@@ -63,7 +66,7 @@ def test_the_nats_are_those_of_a_plain_loop(model, x, rng):
     h_enc = sigmoid(o) * np.tanh(sigmoid(i) * np.tanh(g))
     a = h_enc @ p["mu/w"] + p["mu/b"]
     z = (u[0] < sigmoid(a)).astype(float)
-    logits = p["prior/b"] + z @ np.triu(p["among/w"], 1)
+    logits = h_dec @ p["prior/w"] + p["prior/b"] + z @ np.triu(p["among/w"], 1)
     cost = -np.log(np.where(z == 1, sigmoid(logits), sigmoid(-logits))).sum(axis=1)
     entropy = -(sigmoid(a) * np.log(sigmoid(a)) + sigmoid(-a) * np.log(sigmoid(-a))).sum(axis=1)
     np.testing.assert_allclose(L_z, cost - entropy, rtol=1e-10)

@@ -296,7 +296,7 @@ def test_phone_width_and_both_schemes(here, scheme):
         assert here.js("return getComputedStyle(document.body).backgroundColor") == grounds[scheme]
 
 
-@pytest.mark.skipif(not AXE.exists(), reason="no axe-core 4 here: npm install axe-core, or set MINIDRAW_AXE")
+@pytest.mark.skipif(not AXE.is_file(), reason="no axe-core 4 here: npm install axe-core, or set MINIDRAW_AXE")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(here, scheme):
     for tab in TABS:

@@ -34,7 +34,7 @@ def test_search_finds_the_forget_gate(chromium, book):  # noqa: F811
     wait(lambda: "LSTM" in here["search-results"].text)
 
 
-@pytest.mark.skipif(not AXE.exists(), reason="no axe-core 4 here: npm install axe-core, or set MINIDRAW_AXE")
+@pytest.mark.skipif(not AXE.is_file(), reason="no axe-core 4 here: npm install axe-core, or set MINIDRAW_AXE")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", ["index", "api", CHAPTERS[0].stem, CHAPTERS[5].stem])
 def test_axe_finds_nothing_serious(chromium, book, name, scheme):  # noqa: F811
