@@ -13,7 +13,7 @@ latents, with autoregressive visible units.
 import sys
 
 import numpy as np
-from descent import Descent, Maps, command, descend, load_weights, rows_of, save_weights, summary
+from descent import Descent, Maps, command, descend, load_weights, rows_of, save_weights, summary, summary_of_costs
 
 from minidraw.autodiff import no_grad, primitive
 from minidraw.backend import to_host
@@ -240,7 +240,7 @@ def train(name, recipe, path, xp):
     results = {"units": darn.H, "parameters": darn.maps.number_of_parameters, "steps": recipe.steps, "seconds": seconds}
     for split in ("validation", "test"):
         L_x, L_z, _ = evaluate(darn, getattr(images, split))[:, 0]
-        results[split] = {**summary(L_x + L_z), "L_x": round(L_x.mean(), 3), "L_z": round(L_z.mean(), 3)}
+        results[split] = summary_of_costs(L_x, L_z)
     if darn.H:
         weights = evaluate(darn, images.test[:LOOKED_AT], SAMPLES)[2]
         results["importance_weighted"] = {"samples": SAMPLES, **summary(-log_mean_exp(weights))}

@@ -181,6 +181,11 @@ def summary(nats):
     return {"images": len(nats), "nats": round(nats.mean(), 3), "standard_error": round(error, 3)}
 
 
+def summary_of_costs(L_x, L_z):
+    """The `summary` of L_x + L_z, nats of some images, (n,) each, with the mean of either."""
+    return {**summary(L_x + L_z), "L_x": round(L_x.mean(), 3), "L_z": round(L_z.mean(), 3)}
+
+
 def write_results(path, results):
     """Plain values as a line of JSON."""
     write_atomically(path, lambda file: file.write((json.dumps(results) + "\n").encode()))

@@ -22,7 +22,7 @@ from pathlib import Path
 import darn
 import gan
 import numpy as np
-from descent import Descent, command, descend, rows_of, save, summary
+from descent import Descent, command, descend, rows_of, save, summary_of_costs
 
 from minidraw.autodiff import no_grad
 from minidraw.backend import to_host, wait_for
@@ -155,7 +155,7 @@ def train(name, recipe, path, xp):
     results = {"parameters": model.config.number_of_parameters, "steps": recipe.steps, "seconds": seconds}
     for split in ("validation", "test"):
         L_x, L_z = evaluate(model, getattr(images, split))
-        results[split] = summary(L_x + L_z) | {"L_x": round(L_x.mean(), 3), "L_z": round(L_z.mean(), 3)}
+        results[split] = summary_of_costs(L_x, L_z)
     test = results["test"]
     line = f"test {test['nats']:.2f} ± {test['standard_error']:.2f} nats, of which L_z {test['L_z']:.2f}"
     return {**results, "curve": curve}, line
