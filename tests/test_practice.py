@@ -154,9 +154,9 @@ def test_exercises_have_solutions_and_answers_say_where_to_look():
     for check in re.findall(r"def (check_\w+)\(", TEXT):
         uses = [part for part in blocks if re.search(rf"^{check}\(", part.text, re.MULTILINE)]
         assert ["raises-exception" in part.info for part in uses] == [True, False], check
-    questions = TEXT.split("## Forty questions")[1]
-    assert re.findall(r"^\*\*(\d+)\.\*\*", questions, re.MULTILINE) == [str(k) for k in range(1, 41)]
+    questions = TEXT.split("## Fifty questions")[1]
+    assert re.findall(r"^\*\*(\d+)\.\*\*", questions, re.MULTILINE) == [str(k) for k in range(1, 51)]
     answers = re.findall(r"<summary>Answer</summary>\n\n(.*?)\n\n</details>", questions, re.DOTALL)
-    assert len(answers) == 40
+    assert len(answers) == 50
     for answer in answers:
         assert re.search(r"\]\(\d\d-[\w-]+\.md", answer), answer
