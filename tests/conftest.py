@@ -1,8 +1,12 @@
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+ROOT = Path(__file__).parents[1]
 os.environ.setdefault("MPLBACKEND", "agg")
 
 
@@ -21,3 +25,15 @@ def small_images(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "squares.npy"
     np.save(path, images)
     return path
+
+
+@pytest.fixture(scope="session")
+def book(tmp_path_factory):
+    """The folder of a book, made without a browser where PATH is all that leads to one."""
+    folder = tmp_path_factory.mktemp("book")
+    environment = {**os.environ, "PATH": str(Path(sys.executable).parent), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, ROOT / "tutorial" / "chapters.py", "site", folder]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0 and "WARNING" not in said and "ERROR" not in said, said
+    return folder

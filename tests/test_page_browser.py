@@ -43,6 +43,7 @@ def chromium():
         options.add_argument(f"--{argument}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     with webdriver.Chrome(options=options, service=Service(DRIVER)) as driver:
+        driver.set_script_timeout(300)  # axe-core on a busy machine
         yield driver
 
 

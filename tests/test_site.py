@@ -45,18 +45,6 @@ class Page(HTMLParser):
             self.fetched += [attributes[name] for name in ("src", "href", "data") if attributes.get(name)]
 
 
-@pytest.fixture(scope="session")
-def book(tmp_path_factory):
-    """The folder of a book, made without a browser where PATH is all that leads to one."""
-    folder = tmp_path_factory.mktemp("book")
-    environment = {**os.environ, "PATH": str(Path(sys.executable).parent), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, TUTORIAL / "chapters.py", "site", folder]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    said = done.stdout + done.stderr
-    assert done.returncode == 0 and "WARNING" not in said and "ERROR" not in said, said
-    return folder
-
-
 @pytest.fixture(scope="module")
 def pages(book):
     return {path.relative_to(book).as_posix(): Page(path) for path in book.rglob("*.html")}

@@ -2,7 +2,7 @@
 
 import pytest
 from test_page_browser import AXE, CHROMIUM, DRIVER, Page, chromium, silent, wait  # noqa: F401
-from test_site import CHAPTERS, MISSING, book  # noqa: F401
+from test_site import CHAPTERS, MISSING
 
 pytestmark = [
     pytest.mark.slow,

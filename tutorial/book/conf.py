@@ -111,7 +111,10 @@ def find_equations(app):
 
 
 def finish_page(app, pagename, templatename, context, doctree):
-    """Make a link of every equation number, in prose, code and docstrings; let keys scroll what is too wide."""
+    """Make a link of every equation number, in prose, code and docstrings; let keys scroll what is too wide.
+
+    And give the parts of the list of contents, which Sphinx calls headings, the level that a heading needs.
+    """
 
     def link(found):
         if found[1] not in app.equations:
@@ -124,6 +127,9 @@ def finish_page(app, pagename, templatename, context, doctree):
         context["body"] = re.sub(
             r'<(pre|div class="(?:formula|table-wrapper)[^"]*")', r'<\1 tabindex="0"', CITED.sub(link, context["body"])
         )
+    for place in ("body", "furo_navigation_tree"):
+        if place in context:
+            context[place] = context[place].replace('role="heading">', 'role="heading" aria-level="2">')
 
 
 def docstring(app, what, name, thing, options, lines):
@@ -156,5 +162,5 @@ def setup(app):
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_displaymath, None))
     app.add_builder(Epub, override=True)
     app.connect("builder-inited", find_equations)
-    app.connect("html-page-context", finish_page)
+    app.connect("html-page-context", finish_page, priority=900)  # after furo, which makes the list of contents
     app.connect("autodoc-process-docstring", docstring)
