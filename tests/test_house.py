@@ -80,9 +80,9 @@ def test_importing_minidraw_leaves_matplotlib_alone():
 
 
 def test_the_lowest_versions_are_those_that_a_job_tests():
-    claimed = re.findall(r'"(numpy|matplotlib|tqdm|pytest)>=([\d.]+)"', (REPOSITORY / "pyproject.toml").read_text())
+    claimed = re.findall(r'"(numpy|matplotlib|tqdm|pytest|nbformat)>=([\d.]+)"', (REPOSITORY / "pyproject.toml").read_text())
     pinned = re.findall(r"^(\w+)==([\d.]+)$", (REPOSITORY / "tests" / "lowest.txt").read_text(), re.MULTILINE)
-    assert len(pinned) == 4 and dict(claimed) == dict(pinned)
+    assert len(pinned) == 5 and dict(claimed) == dict(pinned)
 
 
 def test_what_is_public_is_on_one_page():

@@ -333,6 +333,7 @@ HERE = {  # chapter: what it is about, and in words
     12: ({*PARTS, "forward", "backward", "feedback"}, "the whole loop, forward and backward"),
     13: ({*PARTS, "forward", "feedback", "windows"}, "the whole loop, forward"),
     16: ({"x", "read", "encoder"}, "image, read and encoder, the half of the loop that looks"),
+    18: ({*PARTS, "forward", "backward", "feedback", "windows"}, "all of it, at the paper's sizes"),
     19: ({"x", "encoder", "z", "c", "L"}, "image, encoder, latents, canvas and loss; the latents are bits"),
     20: ({"z", "decoder", "c"}, "latents, decoder and canvas: what is left without encoder and loss"),
     21: ({"z", "L"}, "the latents and what they cost; the rest of the loop stays"),
@@ -996,6 +997,23 @@ def swap():
     return diagram
 
 
+def growth():
+    diagram = Diagram(
+        "A model that grows in training",
+        "Three rows of small boxes, one box for each step of the loop. The first row has 16 boxes and ends in the "
+        "canvas c_16, the second 32 and c_32, the third 64 and c_64: so many steps are trained in the first half, the "
+        "next quarter and the last quarter of the training.",
+        202,
+    )
+    left, width = 16, 5.2
+    for y, T, share in ((44, 16, "the first half"), (108, 32, "the next quarter"), (172, 64, "the last quarter")):
+        diagram.text(left, y - 25, f"{share} of the training: *T* = {T}", anchor="start")
+        for t in range(T):
+            diagram.box(left + (t + 0.5) * width, y, width - 1.2, 18, kind="latent", round=1)
+        diagram.text(left + T * width + 8, y, f"*c*_{{{T}}}", anchor="start")
+    return diagram
+
+
 def diagrams():
     """Every diagram by the name of its file."""
     return {
@@ -1014,6 +1032,7 @@ def diagrams():
         "family": family(),
         "darn": darn(),
         "swap": swap(),
+        "growth": growth(),
     } | {f"here-{chapter:02}": here(chapter) for chapter in HERE}
 
 

@@ -200,6 +200,7 @@ NAMES = {
     "vae": "VAE",
     "darn": "DARN",
     "gan": "GAN, 14 x 14",
+    "draw-whole": "DRAW, no window",
     "draw": "DRAW",
     "draw-bits": "DRAW, bits for z",
 }
