@@ -80,8 +80,9 @@ def test_importing_minidraw_leaves_matplotlib_alone():
 
 
 def test_the_lowest_versions_are_those_that_a_job_tests():
-    claimed = re.findall(r'"(numpy|matplotlib|tqdm|pytest|nbformat)>=([\d.]+)"', (REPOSITORY / "pyproject.toml").read_text())
-    pinned = re.findall(r"^(\w+)==([\d.]+)$", (REPOSITORY / "tests" / "lowest.txt").read_text(), re.MULTILINE)
+    project, lowest = ((REPOSITORY / path).read_text() for path in ("pyproject.toml", "tests/lowest.txt"))
+    claimed = re.findall(r'"(numpy|matplotlib|tqdm|pytest|nbformat)>=([\d.]+)"', project)
+    pinned = re.findall(r"^(\w+)==([\d.]+)$", lowest, re.MULTILINE)
     assert len(pinned) == 5 and dict(claimed) == dict(pinned)
 
 
