@@ -142,6 +142,11 @@ def docstring(app, what, name, thing, options, lines):
     lines[:] = said
 
 
+def not_ours(app, what, name, thing, skip, options):
+    """Leave out what named tuples and matplotlib put into a class by themselves."""
+    return skip or (thing.__doc__ or "").startswith(("Alias for field number", "Set multiple properties at once"))
+
+
 class Epub(Epub3Builder):
     """Says in the list of contents which pages hold MathML, as EPUB 3 demands."""
 
@@ -164,3 +169,4 @@ def setup(app):
     app.connect("builder-inited", find_equations)
     app.connect("html-page-context", finish_page, priority=900)  # after furo, which makes the list of contents
     app.connect("autodoc-process-docstring", docstring)
+    app.connect("autodoc-skip-member", not_ours)
