@@ -110,10 +110,15 @@ def find_equations(app):
     }
 
 
+SYMBOL = re.compile(r'(<a class="reference internal" href="[^"]*#symbol-\d+")>(.*?)</a>', re.DOTALL)
+QUOTED = re.compile(r"(<summary>(?:(?!</summary>).)*?), quoted from (<a [^>]*>.*?</a>): not to be run</summary>")
+
+
 def finish_page(app, pagename, templatename, context, doctree):
     """Make a link of every equation number, in prose, code and docstrings; let keys scroll what is too wide.
 
-    And give the parts of the list of contents, which Sphinx calls headings, the level that a heading needs.
+    And what a reader by ear needs: headings in the list of contents have a level, links that are formulas have a name,
+    and there is no link within what opens and closes a quotation.
     """
 
     def link(found):
@@ -123,10 +128,15 @@ def finish_page(app, pagename, templatename, context, doctree):
         file = "" if app.builder.name == "singlehtml" else context["pathto"](page).rstrip("#")
         return f'<a class="equation-number" href="{file}#{anchor}">{found[0]}</a>'
 
+    def named(found):
+        return f'{found[1]} aria-label="{re.sub("<.*?>", "", found[2])}, in the notation">{found[2]}</a>'
+
     if "body" in context:
         context["body"] = re.sub(
             r'<(pre|div class="(?:formula|table-wrapper)[^"]*")', r'<\1 tabindex="0"', CITED.sub(link, context["body"])
         )
+        context["body"] = SYMBOL.sub(named, context["body"])
+        context["body"] = QUOTED.sub(r"\1, quoted</summary>\n<p>From \2; not to be run.</p>", context["body"])
     for place in ("body", "furo_navigation_tree"):
         if place in context:
             context[place] = context[place].replace('role="heading">', 'role="heading" aria-level="2">')
