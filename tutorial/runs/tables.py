@@ -50,21 +50,19 @@ def curve(path):
     }
 
 
-def with_glimpses(model, T):
-    """The same weights, T times: they are shared by all steps."""
-    return Draw(replace(model.config, T=T), model.arrays())
-
-
 def measure(run, name, device="cpu", folder=HERE, images=None):
     """Write the two files about `run`, the folder of a run on the bundled digits; `images` are others, for a test."""
     if not Path(run).is_dir():
         raise BadInput(f"{run}: no such folder; `minidraw train` makes one")
     images, found = images or mnist(), load_run(run, library(device))
-    model = found.model
+    if found.step < EVERY:
+        raise BadInput(f"{run}: has {found.step} steps, and a row of its curve takes {EVERY}")
+    model, trained = found.model, curve(Path(run) / "metrics.jsonl")  # first what may be missing, then what takes long
     nats = {"test": images.test, "train": images.train[:KNOWN]}
     nats = {split: nats_of_each(model, x, progress=tqdm) for split, x in nats.items()}
     weighted = evaluate(model, images.test[:WEIGHTED], SAMPLES, progress=tqdm)
-    tried = {T: evaluate(with_glimpses(model, T), images.validation[:SOME], progress=tqdm) for T in GLIMPSES}
+    others = {T: Draw(replace(model.config, T=T), model.arrays()) for T in GLIMPSES}  # all steps share their weights
+    tried = {T: evaluate(other, images.validation[:SOME], progress=tqdm) for T, other in others.items()}
     result = {
         "command": f"python tutorial/runs/tables.py {run} {name}" + " --device gpu" * (device == "gpu"),
         "machine": bench.machine(),
@@ -79,11 +77,11 @@ def measure(run, name, device="cpu", folder=HERE, images=None):
             "standard_error": weighted.importance_weighted_standard_error,
         },
         "glimpses": {"T": list(tried), "L_x": [e.L_x for e in tried.values()], "L_z": [e.L_z for e in tried.values()]},
-        "curve": curve(Path(run) / "metrics.jsonl"),
+        "curve": trained,
     }
     L_x, L_z, _ = nats["test"]
-    each = (L_x[0] + L_z[0].sum(axis=0)).astype(np.float32)
-    write_atomically(folder / f"{name}-bounds.npy", lambda file: np.save(file, each))
+    bounds = (L_x[0] + L_z[0].sum(axis=0)).astype(np.float32)
+    write_atomically(folder / f"{name}-bounds.npy", lambda file: np.save(file, bounds))
     write_atomically(folder / f"{name}.json", lambda file: file.write(f"{json.dumps(result)}\n".encode()))
     test = result["bounds"]["test"]
     print(f"{name}: {test['bound']:.2f} +- {test['standard_error']:.2f} nats; importance-weighted", end=" ")
