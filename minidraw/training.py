@@ -13,7 +13,7 @@ from minidraw.cuda_graph import CudaGraph
 from minidraw.draw import Draw
 from minidraw.errors import BadInput, Diverged
 from minidraw.images import binarise
-from minidraw.workers import InProcess, WorkerPool, cores, keep_memory, uninterrupted
+from minidraw.workers import InProcess, WorkerPool, cores, uninterrupted
 
 ORDER, NOISE = 1, 2  # the streams of random numbers that a run draws from its seed
 MOST_WORKERS = 256
@@ -122,7 +122,6 @@ class Trainer:
         self._epoch, self._order = -1, None
         self._executor = None
         model.trained_by = weakref.ref(self)
-        keep_memory()
 
     def __deepcopy__(self, memo):
         model = Draw(self.model.config, {name: array.copy() for name, array in self.model.arrays().items()})

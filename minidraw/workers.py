@@ -33,15 +33,6 @@ ONE_THREAD["VECLIB_MAXIMUM_THREADS"] = "1"
 DONE = "minidraw: done"
 
 
-def keep_memory():
-    """Tell glibc to keep freed memory for the next step: without this every step asks the system for it again.
-
-    Freeing one block of nearly 32 MiB raises its thresholds for returning memory to the system (see mallopt(3),
-    M_MMAP_THRESHOLD); elsewhere this is one allocation that is never touched.
-    """
-    np.empty(2**25 - 2**16, np.uint8)
-
-
 def cores():
     """The number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -281,7 +272,6 @@ def _serve():
     adam, gradient = Adam([shared.parameters[mine]]), shared.gradients[0, mine]
     adam.m, adam.v = [shared.m[mine]], [shared.v[mine]]
     places = shared.by_parameter(shared.gradients[rank]).values()
-    keep_memory()
     print(DONE, flush=True)
     for line in iter(sys.stdin.readline, ""):
         match json.loads(line):

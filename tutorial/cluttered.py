@@ -34,7 +34,6 @@ from minidraw.images import mnist, mnist_labels
 from minidraw.ops import affine, cross_entropy, filterbank, lstm, read
 from minidraw.ops.elementary import concat, split_rows
 from minidraw.training import Recipe
-from minidraw.workers import keep_memory
 
 # The scenes: what is seen
 
@@ -269,7 +268,6 @@ class Training:
         self._recording = None  # of `_gradients`, on a GPU
         self.curve, self.spent = [], 0.0
         self._pending, self._began = [], None
-        keep_memory()
 
     @property
     def steps_done(self):

@@ -20,7 +20,6 @@ from minidraw.errors import BadInput, Diverged, MinidrawError
 from minidraw.files import read_arrays, remove_partial_files, write_atomically
 from minidraw.ops import affine
 from minidraw.training import Recipe
-from minidraw.workers import keep_memory
 
 EVERY = 100  # steps that one row of a curve sums up: a GPU is waited for no more often
 SAVE_EVERY = 60  # seconds
@@ -119,7 +118,6 @@ def descend(path, descents, step, recipe, settings):
         for name, descent in descents.items():
             prefix = f"{name}/"
             descent.restore(done, {key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)})
-    keep_memory()
     xp = next(iter(descents.values())).maps.xp
     pending, began, saved = [], time.monotonic() - seconds, time.monotonic()
     with tqdm(desc=path.name, unit=" steps", mininterval=10, total=recipe.steps, initial=done) as bar:

@@ -1,24 +1,21 @@
 """Measures what chapter 15 tells: `python tutorial/runs/speed.py`, ten minutes on a machine that does nothing else.
 
 Every trick of the library beside the plain form that it replaces, in turn: one op after the other of `blog` as the
-chapters write them, then the library's; the work shared by processes; the memory kept from step to step; and without
-attention, the half of the work that never changes. Then the step at several batch sizes, the tape, and the profile of
-the library's step. Written to speed.json.
+chapters write them, then the library's; the work shared by processes; and without attention, the half of the work that
+never changes. Then the step at several batch sizes, the tape, and the profile of the library's step. Written to
+speed.json.
 """
 
 import argparse
 import json
 import platform
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from functools import cache
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
-from minidraw import adam, bench, images, training
+from minidraw import adam, bench, images
 from minidraw.autodiff import Node, Tensor, backward, intercept, primitive
 from minidraw.draw import Draw
 from minidraw.objective import nats_and_gradients
@@ -79,29 +76,6 @@ def in_turn(works):
     return {name: round(float(np.percentile(t, 25)), 2) for name, t in times.items()}
 
 
-@cache
-def step_in_this_process(keep):
-    if not keep:
-        training.keep_memory = lambda: None
-    config, recipe = PRESETS["blog"]
-    return step_of(config, replace(recipe, workers=1))
-
-
-def turn_in_a_process(keep):
-    return times_of(step_in_this_process(keep))
-
-
-def memory():
-    """A step of `blog` in a process that keeps freed memory, and in one that does not."""
-    spawn, times = get_context("spawn"), {False: [], True: []}
-    with ProcessPoolExecutor(1, spawn) as returns, ProcessPoolExecutor(1, spawn) as keeps:
-        for _ in range(ROUNDS):
-            for pool, keep in ((returns, False), (keeps, True)):
-                times[keep] += pool.submit(turn_in_a_process, keep).result()
-    labels = {False: "memory given back", True: "memory kept"}
-    return {labels[keep]: round(float(np.percentile(t, 25)), 2) for keep, t in times.items()}
-
-
 def tape():
     """The nodes of a step of `blog` without Adam, and the microseconds that the tape itself takes for one."""
     config, _ = PRESETS["blog"]
@@ -156,7 +130,6 @@ def main():
         "numpy": np.__version__,
         "python": platform.python_version(),
         "savings_ms": savings,
-        "memory_ms": memory(),
         "without_attention_ms": half,
         "by_batch_ms": batches,
         "profile_ms": {op: [round(t, 2) for t in both] for op, both in bench.profile(config, one).items()},
