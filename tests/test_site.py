@@ -106,6 +106,19 @@ def test_a_symbol_leads_to_the_notation_at_its_first_use_only(pages):
     assert to_notation.count(gates) == 4  # i, f, o and g, once each
 
 
+def test_links_can_be_read_out(pages):
+    """Axe-core says the same where a browser is at hand: a formula alone is no name, and what opens holds no link."""
+    formulas = summaries = 0
+    for name, page in pages.items():
+        for attributes in re.findall(r"<a ([^>]*)>\s*(?:<span[^>]*>\s*)*<math", page.text):
+            formulas += 1
+            assert 'aria-label="' in attributes, name
+        for summary in re.findall(r"<summary>.*?</summary>", page.text, re.DOTALL):
+            summaries += 1
+            assert "<a " not in summary, name
+    assert formulas and summaries
+
+
 def test_it_can_be_searched(book):
     index = (book / "searchindex.js").read_text(encoding="utf-8")
     terms = json.loads(re.search(r"^Search\.setIndex\((.*)\)$", index)[1])

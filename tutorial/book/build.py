@@ -17,6 +17,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 
@@ -227,7 +228,7 @@ def sphinx(builder, source, target):
 
 
 def print_pdf(browsers, html, path):
-    """Print a page with the first browser that can; whether one did. Says in a line what went wrong."""
+    """Print a page with the first browser that can. Says in a line what went wrong."""
     root = ["--no-sandbox"] * (hasattr(os, "geteuid") and os.geteuid() == 0)
     options = ["--headless=new", "--disable-gpu", *root, "--no-pdf-header-footer", "--generate-pdf-document-outline"]
     for browser in browsers:
@@ -239,9 +240,8 @@ def print_pdf(browsers, html, path):
         except (subprocess.SubprocessError, OSError) as error:
             print(f"no PDF by {browser}: {error}")
         if path.exists():
-            return True
+            return
     print("no PDF: no browser printed it")
-    return False
 
 
 def build(folder):
@@ -254,17 +254,20 @@ def build(folder):
         scratch = Path(scratch)
         for kind in (EPUB, PAPER, SITE):
             (scratch / kind).mkdir()
-        made = [scratch / "epub.out" / "minidraw.epub"]
-        stage(scratch / EPUB, EPUB)
-        sphinx("epub", scratch / EPUB, made[0].parent)
-        if browsers := list(filter(None, map(shutil.which, BROWSERS))):
-            stage(scratch / PAPER, PAPER)
-            sphinx("singlehtml", scratch / PAPER, scratch / "paper.out")
-            pdf = scratch / "minidraw.pdf"
-            made += [pdf] * print_pdf(browsers, scratch / "paper.out" / "index.html", pdf)
-        else:
-            print("no PDF: no Chromium, Chrome or Edge was found to print it")
-        stage(scratch / SITE, SITE, pdf=len(made) > 1)
+        epub, pdf = scratch / "epub.out" / "minidraw.epub", scratch / "minidraw.pdf"
+        with ThreadPoolExecutor(1) as beside:
+            if browsers := list(filter(None, map(shutil.which, BROWSERS))):
+                stage(scratch / PAPER, PAPER)
+                sphinx("singlehtml", scratch / PAPER, scratch / "paper.out")
+                printing = beside.submit(print_pdf, browsers, scratch / "paper.out" / "index.html", pdf)
+            else:
+                print("no PDF: no Chromium, Chrome or Edge was found to print it")
+            stage(scratch / EPUB, EPUB)
+            sphinx("epub", scratch / EPUB, epub.parent)
+            if browsers:
+                printing.result()
+        made = [epub] + [pdf] * pdf.exists()
+        stage(scratch / SITE, SITE, pdf=pdf in made)
         sphinx("html", scratch / SITE, folder)
         (folder / "minidraw.pdf").unlink(missing_ok=True)  # that of an older book
         for path in made:
