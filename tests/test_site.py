@@ -1,5 +1,6 @@
 """The tutorial as a book: links and equation numbers lead somewhere, nothing is fetched, what is promised is there."""
 
+import html
 import importlib.util
 import json
 import os
@@ -17,6 +18,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 TUTORIAL = ROOT / "tutorial"
 CHAPTERS = sorted(TUTORIAL.glob("[0-9][0-9]-*.md"))
+PRE = re.compile(r"<pre[^>]*>(.*?)</pre>", re.DOTALL)
 NEEDED = "sphinx", "myst_parser", "furo", "math_core", "ziamath", "fontTools"
 MISSING = [name for name in NEEDED if not importlib.util.find_spec(name)]
 pytestmark = [
@@ -95,6 +97,15 @@ def test_every_equation_has_its_anchor_and_its_links(pages):
             assert f"{path.stem}.html#{anchor}" in page.links or f"#{anchor}" in page.links, anchor
     leads = pages["_modules/minidraw/ops/lstm.html"].links
     assert any(link.endswith("05-how-does-an-lstm-step-flow-backward.html#eq-5-6") for link in leads)
+
+
+def test_code_is_shown_as_it_is(pages):
+    for path in [*CHAPTERS, TUTORIAL / "practice.md"]:
+        shown = {
+            html.unescape(re.sub("<.*?>", "", pre)).strip() for pre in PRE.findall(pages[f"{path.stem}.html"].text)
+        }
+        fences = re.findall(r"^```py.*?\n(.*?)\n```$", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+        assert [code for code in fences if code.strip() not in shown] == [], path.name
 
 
 def test_a_symbol_leads_to_the_notation_at_its_first_use_only(pages):

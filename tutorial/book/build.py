@@ -91,9 +91,11 @@ def target(link, page, kind):
 
 
 def links(text, page, kind):
-    """The text of `page` with its links as those of the book; what the book has not is no link."""
+    """The text of `page` with its links as those of the book; what the book has not is no link. Code stays as it is."""
 
     def markdown(found):
+        if found[3] is None:  # code
+            return found[0]
         to = target(found[3], page, kind)
         if to is None:
             return found[2]
@@ -106,7 +108,8 @@ def links(text, page, kind):
         return found[2] if to is None else f'<a href="{to.replace(".md", ".html")}">{found[2]}</a>'
 
     text = re.sub(r'<a href="([^"]+)">(.*?)</a>', html, text)
-    return re.sub(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)", markdown, text)
+    code = r"^(?:> )?```.*?^(?:> )?```$|`[^`\n]*`"
+    return re.sub(rf"{code}|(!?)\[([^\]]*)\]\(([^)\s]+)\)", markdown, text, flags=re.DOTALL | re.MULTILINE)
 
 
 def tries(text, kind):
