@@ -17,8 +17,15 @@ RECIPE = Recipe(steps=12, horizon=12, batch_size=10, warm_up=3)
 
 def interrupts(images, count, seed=0):
     """`count` interrupts, at random moments of runs in one process and in two; parameters compared to the bit."""
-    rng, done, wrong, images = random.Random(seed), 0, [], load_images(images)
-    want, seconds = {}, {}
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may ignore it, in its background
+    try:
+        return _interrupts(load_images(images), count, random.Random(seed))
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _interrupts(images, count, rng):
+    done, wrong, want, seconds = 0, [], {}, {}
     for workers in (1, 2):
         trainer = Trainer(Draw.initial(CONFIG), images, replace(RECIPE, workers=workers))
         next(trainer)
