@@ -130,6 +130,11 @@ def test_links_can_be_read_out(pages):
     assert formulas and summaries
 
 
+def test_the_api_shows_defaults_as_they_are_written(pages):
+    text = html.unescape(re.sub("<.*?>", "", pages["api.html"].text))
+    assert "dtype='float32', xp=np)" in text and "site-packages" not in text
+
+
 def test_it_can_be_searched(book):
     index = (book / "searchindex.js").read_text(encoding="utf-8")
     terms = json.loads(re.search(r"^Search\.setIndex\((.*)\)$", index)[1])

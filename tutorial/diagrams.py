@@ -333,6 +333,7 @@ HERE = {  # chapter: what it is about, and in words
     12: ({*PARTS, "forward", "backward", "feedback"}, "the whole loop, forward and backward"),
     13: ({*PARTS, "forward", "feedback", "windows"}, "the whole loop, forward"),
     16: ({"x", "read", "encoder"}, "image, read and encoder, the half of the loop that looks"),
+    17: ({*PARTS, "forward", "feedback", "windows"}, "the whole loop, on a larger page"),
     18: ({*PARTS, "forward", "backward", "feedback", "windows"}, "all of it, at the paper's sizes"),
     19: ({"x", "encoder", "z", "c", "L"}, "image, encoder, latents, canvas and loss; the latents are bits"),
     20: ({"z", "decoder", "c"}, "latents, decoder and canvas: what is left without encoder and loss"),

@@ -25,6 +25,7 @@ suppress_warnings = ["myst.xref_missing"]  # equations have anchors in HTML, whi
 default_role = "literal"
 add_module_names = False
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True  # `np`, and not where numpy lies on this machine
 toc_object_entries = False
 
 html_theme = "furo"
