@@ -158,6 +158,18 @@ def test_a_training_leaves_its_results_and_its_drawings(tiny, tmp_path, capsys):
         assert f"{name}: test " in capsys.readouterr().out
 
 
+def test_times_are_those_of_the_recipe(tmp_path, capsys):
+    words = ["times", "--steps", "3", "--out", str(tmp_path)]
+    assert family.command("family", (*family.MODELS, "times"), family.train, family.RECIPE, words) == 1
+    assert "leave these out (--steps, --seed)" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_the_help_names_all_that_it_does(capsys):
+    with pytest.raises(SystemExit):
+        family.command("family", (*family.MODELS, "times"), family.train, family.RECIPE, ["--help"])
+    assert "python tutorial/family.py table" in capsys.readouterr().out
+
+
 def test_the_same_seed_gives_the_same_run(tiny, tmp_path):
     runs = [family.train("draw-bits", replace(tiny, steps=2), tmp_path / f"{k}", np)[0] for k in "ab"]
     assert {**runs[0], "seconds": 0} == {**runs[1], "seconds": 0}

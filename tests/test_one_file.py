@@ -165,6 +165,13 @@ def test_bad_flags_get_one_clear_line(one_file, monkeypatch, capsys, flags):
     assert "error: " in line and flags[0] in line
 
 
+def test_without_the_digits_it_says_so(one_file, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(one_file, "MNIST", tmp_path / "mnist.npz")
+    with pytest.raises(SystemExit) as exit:
+        run(one_file, monkeypatch)
+    assert exit.value.code == 2 and f"{tmp_path / 'mnist.npz'} is needed" in capsys.readouterr().err
+
+
 def test_it_is_short():
     """At most 150 lines of code: without docstrings, comments and blank lines."""
     text = PATH.read_text(encoding="utf-8")

@@ -204,7 +204,8 @@ def command(file, names, train, recipe, argv=None):
     `train(name, recipe, path, xp)` trains one of `names`, writes its weights, and returns its results, plain values,
     and a line to print; the results are written to `path`.json. `recipe` has the defaults.
     """
-    parser = argparse.ArgumentParser(description=sys.modules[train.__module__].__doc__.splitlines()[0])
+    about = sys.modules[train.__module__].__doc__
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--steps", type=int, default=recipe.steps, metavar="N", help=f"({recipe.steps})")

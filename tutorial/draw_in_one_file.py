@@ -202,8 +202,8 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default="drawn.png")
     args = parser.parse_args()
-    if args.steps < 1 or args.seed < 0 or args.out.suffix != ".png" or not args.out.parent.is_dir():
-        parser.error("--steps is 1 or more, --seed 0 or more, and --out a .png in a folder that exists")
+    if not (args.steps > 0 <= args.seed and args.out.suffix == ".png" and args.out.parent.is_dir() and MNIST.is_file()):
+        parser.error(f"--steps is 1 or more, --seed 0 or more, --out a .png in a folder that exists; {MNIST} is needed")
     train, validation = (np.unpackbits(np.load(MNIST)[split], axis=1) for split in ("train", "validation"))
     rng = np.random.default_rng(args.seed)
     theta, m, v, nats = initial(rng), {}, {}, []

@@ -28,6 +28,7 @@ from minidraw.autodiff import no_grad
 from minidraw.backend import to_host, wait_for
 from minidraw.config import Config
 from minidraw.draw import Draw, Glimpse
+from minidraw.errors import BadInput
 from minidraw.images import mnist
 from minidraw.ops import affine, bernoulli, error_image, lstm, masked_affine
 from minidraw.ops.elementary import concat, mean, sigmoid
@@ -148,6 +149,8 @@ def training(name, recipe, xp):
 def train(name, recipe, path, xp):
     """Train the model of that name, or measure the times of all; see `descent.command`."""
     if name == "times":
+        if recipe != RECIPE:
+            raise BadInput("times takes the recipe as it is: leave these out", "steps", "seed")
         return times(xp)
     (model, descent, step), images = training(name, recipe, xp), mnist()
     curve, seconds = descend(path, {"model": descent}, step, recipe, {"model": name})
