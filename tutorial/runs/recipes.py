@@ -1,0 +1,115 @@
+"""Trains `paper` in several ways, each for the same time: `python tutorial/runs/recipes.py [--seconds S]`.
+
+First it measures how long a step takes with each number of glimpses, and each batch size. So it knows how many steps
+of a recipe fit into the time, and the rate can follow the steps, and never the clock. A row of recipes.json says of a
+recipe what it is, how it went, and what 1,000 validation images cost with all 64 glimpses: by the weights at the end,
+and by their running average. Rows that are there already stay: what was interrupted goes on.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # so that another training beside it does not wait for this one
+sys.path.insert(0, str(Path(__file__).parents[1]))  # where scenes.py is
+
+import numpy as np
+from make import EVERY, HERE, columns
+from scenes import attempt, whole
+from tqdm import tqdm
+
+from minidraw import bench
+from minidraw.draw import Draw
+from minidraw.errors import BadInput
+from minidraw.evaluation import evaluate
+from minidraw.files import write_atomically
+from minidraw.images import mnist
+from minidraw.presets import PRESETS
+from minidraw.training import Trainer
+
+CONFIG, PRESET = PRESETS["paper"]
+CHOICES = {
+    "as the preset": {},
+    "64 steps from the start": {"growth": ()},
+    "8 steps first": {"growth": ((0.25, 8), (0.5, 16), (0.75, 32))},
+    "half the rate": {"learning_rate": PRESET.learning_rate / 2},
+    "twice the rate": {"learning_rate": PRESET.learning_rate * 2},
+    "the rate falls from the start": {"hold": 0.0},
+    "the rate never falls": {"hold": 1.0},
+    "batches of 50": {"batch_size": 50},
+}
+TIMED, BEFORE = 12, 2  # steps to time, and how many of them do not count
+DECAY = 0.999  # of the running average
+SOME = 1000  # validation images
+
+
+def time_of_step(T, batch_size, images, known):
+    """The median seconds of a training step with T glimpses; `known` remembers what was measured."""
+    if (T, batch_size) not in known:
+        recipe = replace(PRESET, growth=(), batch_size=batch_size)
+        trainer, times = Trainer(Draw.initial(replace(CONFIG, T=T)), images, recipe), []
+        while len(times) < TIMED:
+            start = time.perf_counter()
+            next(trainer)
+            times.append(time.perf_counter() - start)
+        known[T, batch_size] = float(np.median(times[BEFORE:]))
+    return known[T, batch_size]
+
+
+def steps_in(seconds, recipe, images, known):
+    """How many steps of `recipe` fit into the time: (18.3), with the measured times."""
+    ends = [*(share for share, _ in recipe.growth), 1.0]
+    shares = np.diff([0.0, *ends])
+    times = [time_of_step(T, recipe.batch_size, images, known) for T in [*(T for _, T in recipe.growth), CONFIG.T]]
+    return max(1, int(seconds / (shares @ times) / EVERY)) * EVERY
+
+
+def train(name, seconds, images, known):
+    """The row of one choice."""
+    recipe = replace(PRESET, workers=1, **CHOICES[name])
+    steps = steps_in(seconds, recipe, images, known)
+    recipe = replace(recipe, steps=steps, horizon=steps)
+    trainer = Trainer(Draw.initial(CONFIG, recipe.seed), images, recipe)
+    average = {name: array.copy() for name, array in trainer.model.arrays().items()}
+    rows, start = [], time.perf_counter()
+    for m in tqdm(trainer, total=steps, desc=name, mininterval=10):
+        rows.append((m.L_x, m.L_z, m.gradient_norm))
+        for mean, array in zip(average.values(), trainer.model.arrays().values(), strict=True):
+            mean += np.float32(1 - DECAY) * (array - mean)
+    used, some = time.perf_counter() - start, images.validation[:SOME]
+    return {
+        "recipe": asdict(recipe),
+        "seconds": round(used, 1),
+        "bound": evaluate(trainer.model, some).bound,
+        "average": evaluate(Draw(CONFIG, average), some).bound,
+        **columns(rows),
+    }
+
+
+def compare(seconds, path=HERE / "recipes.json", images=None):
+    """Train all choices, and write `path` after each; `images` are others than the digits, for a test."""
+    images, known = images or mnist(), {}
+    about = {"seconds_asked_for": seconds, "machine": bench.machine()}
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {**about, "choices": {}}
+    if any(found[key] != about[key] for key in about):
+        raise BadInput(f"{path} was measured with another --seconds, or on another machine: remove it")
+    for name in CHOICES:
+        if name not in found["choices"]:
+            found["choices"][name] = row = train(name, seconds, images, known)
+            write_atomically(path, lambda file: file.write(f"{json.dumps(found)}\n".encode()))
+            print(f"{name}: {row['recipe']['steps']} steps, {row['bound']:.2f} nats, {row['average']:.2f} averaged")
+
+
+def main(argv=None):
+    """Compare all; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=whole(1, 10**7), default=900, metavar="S", help="for each (default: 900)")
+    return attempt("recipes.py", compare, parser.parse_args(argv).seconds)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
