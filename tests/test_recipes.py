@@ -42,7 +42,7 @@ def test_equal_time_is_the_time_of_all_stages(small, images):
     assert recipes.steps_in(30, recipe, images, known) == 150
     assert recipes.steps_in(30, replace(recipe, growth=()), images, known) == 50  # 75, in whole rows of 50
     assert recipes.steps_in(1, recipe, images, known) == 50
-    assert 0 < recipes.time_of_step(4, 5, images, known) < 10 and (4, 5) in known
+    assert 0 < recipes.seconds_a_step(4, 5, images, known) < 10 and (4, 5) in known
 
 
 def test_each_choice_becomes_a_row(small, images, monkeypatch, tmp_path, capsys):

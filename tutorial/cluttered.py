@@ -169,10 +169,10 @@ class Classifier:
         if config.N is not None:
             # The first window spans the scene, and its filters lie delta = 99/11 = 9 pixels apart. With sigma = 1 they
             # would see stripes with gaps between, and a gradient would not feel what lies there: delta/2 leaves none.
-            # A filter then averages over some delta x delta pixels, of which a stroke of the pen covers about delta:
+            # A filter then averages over some delta x delta pixels, of which a stroke two pixels wide covers 2 delta:
             # with gamma = delta, what it sees of a stroke is of the order of 1.
-            # The weights are a tenth, for a step of 1 in g~ is one of 50 pixels: with full weights what a glimpse does
-            # to the next one grows from t to t, and the gradient with it (to norms above 1000, on twenty scenes).
+            # The weights are a tenth, for a step of 1 in g~ is one of 50.5 pixels: with full weights what a glimpse
+            # does to the next one grows from t to t, and chance places the windows.
             delta = (config.side - 1) / (config.N - 1)
             parameters["read/b"][[2, 4]] = 2 * math.log(delta / 2), math.log(delta)  # log sigma^2, log gamma: (21)
             parameters["read/w"] /= 10

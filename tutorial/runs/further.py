@@ -35,7 +35,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", metavar="MODEL", help="the folder of a run, or paper")
     parser.add_argument("run", metavar="RUN", help="a new folder")
-    parser.add_argument("--steps", type=whole(1, 10**9), default=10_500, metavar="N", help="how many (default: 10500)")
+    parser.add_argument("--steps", type=whole(1, 10**9), default=6_600, metavar="N", help="how many (default: 6600)")
     args = parser.parse_args(argv)
     return attempt("further.py", begin, args.model, args.run, args.steps)
 

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # where scenes.py is
 import numpy as np
 from make import EVERY, HERE, columns
 from scenes import attempt, whole
+from studies import Study, time_of_step
 from tqdm import tqdm
 
 from minidraw import bench
@@ -42,21 +43,15 @@ CHOICES = {
     "the rate never falls": {"hold": 1.0},
     "batches of 50": {"batch_size": 50},
 }
-TIMED, BEFORE = 12, 2  # steps to time, and how many of them do not count
 DECAY = 0.999  # of the running average
 SOME = 1000  # validation images
 
 
-def time_of_step(T, batch_size, images, known):
-    """The median seconds of a training step with T glimpses; `known` remembers what was measured."""
+def seconds_a_step(T, batch_size, images, known):
+    """Of a training step with T glimpses, as `studies` measures it; `known` remembers what was measured."""
     if (T, batch_size) not in known:
-        recipe = replace(PRESET, growth=(), batch_size=batch_size)
-        trainer, times = Trainer(Draw.initial(replace(CONFIG, T=T)), images, recipe), []
-        while len(times) < TIMED:
-            start = time.perf_counter()
-            next(trainer)
-            times.append(time.perf_counter() - start)
-        known[T, batch_size] = float(np.median(times[BEFORE:]))
+        study = Study(replace(CONFIG, T=T), mnist, replace(PRESET, growth=(), batch_size=batch_size))
+        known[T, batch_size] = time_of_step(study, images, workers=1, xp=np)
     return known[T, batch_size]
 
 
@@ -64,7 +59,7 @@ def steps_in(seconds, recipe, images, known):
     """How many steps of `recipe` fit into the time: (18.3), with the measured times."""
     ends = [*(share for share, _ in recipe.growth), 1.0]
     shares = np.diff([0.0, *ends])
-    times = [time_of_step(T, recipe.batch_size, images, known) for T in [*(T for _, T in recipe.growth), CONFIG.T]]
+    times = [seconds_a_step(T, recipe.batch_size, images, known) for T in [*(T for _, T in recipe.growth), CONFIG.T]]
     return max(1, int(seconds / (shares @ times) / EVERY)) * EVERY
 
 
