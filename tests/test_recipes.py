@@ -61,19 +61,22 @@ def test_each_choice_becomes_a_row(small, images, monkeypatch, tmp_path, capsys)
     for _ in trainer:
         for name, array in trainer.model.arrays().items():
             average[name] = 0.999 * average[name] + 0.001 * array
-    assert row["bound"] == pytest.approx(minidraw.evaluate(trainer.model, images.validation).bound)
+    assert len(row["nats"]) == len(row["nats_averaged"]) == len(images.validation)
+    bound = minidraw.evaluate(trainer.model, images.validation).bound
+    assert np.mean(row["nats"]) == pytest.approx(bound, abs=0.005)  # nats are rounded to hundredths
     averaged = Draw(config, {name: array.astype(np.float32) for name, array in average.items()})
-    assert row["average"] == pytest.approx(minidraw.evaluate(averaged, images.validation).bound, rel=1e-5)
-    assert row["average"] != row["bound"]
+    bound = minidraw.evaluate(averaged, images.validation).bound
+    assert np.mean(row["nats_averaged"]) == pytest.approx(bound, abs=0.005)
+    assert row["nats_averaged"] != row["nats"]
 
     # what is there stays, and only what is missing is done again
-    found["choices"]["as the preset"]["bound"] = 1.5
+    found["choices"]["as the preset"]["nats"] = [1.5]
     del found["choices"]["no growth"]
     path.write_text(json.dumps(found), encoding="utf-8")
     capsys.readouterr()
     recipes.compare(7, path, images)
     again = json.loads(path.read_text(encoding="utf-8"))["choices"]
-    assert again["as the preset"]["bound"] == 1.5 and again["no growth"]["bound"] == row["bound"]
+    assert again["as the preset"]["nats"] == [1.5] and again["no growth"]["nats"] == row["nats"]
     assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["no growth"]
     with pytest.raises(minidraw.BadInput, match="another --seconds"):
         recipes.compare(8, path, images)
