@@ -2,7 +2,7 @@
 
     import minidraw
 
-    model = minidraw.load()                    # a bundled model; or load("paper"), or load("runs/quick-1")
+    model = minidraw.load()                    # a bundled model; or load("blog"), or load("runs/quick-1")
     drawing = model.sample(16)                 # drawing.means: (T, 16, 28, 28)
 
 Pictures are in `minidraw.plots`, which is imported on its own: matplotlib takes its time.
@@ -36,6 +36,6 @@ __all__ = [
 def load(run=None):
     """The model (Draw) of a run folder, or of a bundled one: `blog` or `paper`, where no folder is called that.
 
-    None is `blog`. Raises BadInput.
+    None is `paper`. Raises BadInput.
     """
     return _checkpoint.load_run(run).model

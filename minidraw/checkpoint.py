@@ -105,12 +105,12 @@ def _converted(header):
 
 
 def load_run(run=None, xp=np):
-    """The Checkpoint of a run folder, or of a bundled model by its name; None is `blog`, and a folder comes first.
+    """The Checkpoint of a run folder, or of a bundled model by its name; None is `paper`, and a folder comes first.
 
     Raises BadInput, like `load`.
     """
     if run is None:
-        path = BUNDLED["blog"]
+        path = BUNDLED["paper"]
     elif str(run) in BUNDLED and not Path(run).is_dir():
         path = BUNDLED[str(run)]
     else:

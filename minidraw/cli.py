@@ -69,7 +69,7 @@ def _parser():
 
     def saved_run(sub):
         bundled = " or ".join(checkpoint.BUNDLED)
-        note = f"a run folder; or {bundled}, a bundled model, where no folder has that name (default: the bundled blog)"
+        note = f"a run folder; or {bundled}, bundled models, where no folder has that name (default: paper)"
         sub.add_argument("folder", nargs="?", type=_path, metavar="RUN", help=note)
 
     def preset(sub, note="sizes and recipe (default: quick)"):
@@ -339,7 +339,7 @@ def _pictures(out, kind, pictures):
     folder.mkdir(parents=True, exist_ok=True)
     for name, make, look in pictures:
         if name.endswith(".gif"):
-            make().save(folder / name, writer="pillow", fps=5)
+            make().save(folder / name, writer="pillow")
         else:
             make().savefig(folder / name)
         _say(f"{folder / name}: {look}")

@@ -111,10 +111,11 @@ def steps(images, windows=None, N=None, color=WRITE, title="", columns=10):
     return figure
 
 
-def animation(means, windows=None, N=None, hold=8):
+def animation(means, windows=None, N=None):
     """The drawing of several images as an animation: means (T, count, B, A[, 3]), windows (T, count, 5) or None.
 
-    The last frame, without windows, stays for `hold` frames. Save it with `.save(path, writer="pillow", fps=5)`.
+    Ten steps take two seconds, and 64 five; then the last canvas stays, without windows. Save it with
+    `.save(path, writer="pillow")`.
     """
     T, count, B, A = means.shape[:4]
     columns = int(np.ceil(count**0.5))
@@ -130,7 +131,8 @@ def animation(means, windows=None, N=None, hold=8):
             _draw_windows(axes, windows[t], N, columns, B, A, WRITE, 0.75 * 72 / A)
         return [artist]
 
-    return FuncAnimation(figure, frame, frames=T + hold, init_func=lambda: [], interval=200)
+    interval = min(200, max(20, round(5000 / T, -1)))  # milliseconds; GIF counts in tens
+    return FuncAnimation(figure, frame, frames=T + round(1600 / interval), init_func=lambda: [], interval=interval)
 
 
 def reconstructions(originals, means):

@@ -75,7 +75,7 @@ def test_the_bundled_models_have_names(run):
     for name in ("blog", "paper"):
         assert minidraw.load(name).config == PRESETS[name][0]
         assert run("params", name)[1] == run("params", "--preset", name)[1]
-    assert minidraw.load().config == PRESETS["blog"][0]
+    assert minidraw.load().config == PRESETS["paper"][0]
     for command in ("sample", "reconstruct", "evaluate", "page"):
         assert "blog or paper" in " ".join(run(command, "--help")[1].split())
     status, _, err = run("train", "--resume", "paper")
@@ -84,11 +84,11 @@ def test_the_bundled_models_have_names(run):
 
 def test_a_folder_comes_before_a_bundled_model(run):
     small = minidraw.Draw.initial(minidraw.Config(T=2, enc_size=4, dec_size=4))
-    os.mkdir("blog")
-    checkpoint.save_model("blog/checkpoint.npz", small, {})
-    assert minidraw.load("blog").config == small.config and minidraw.load().config == PRESETS["blog"][0]
     os.mkdir("paper")
-    status, _, err = run("evaluate", "paper")
+    checkpoint.save_model("paper/checkpoint.npz", small, {})
+    assert minidraw.load("paper").config == small.config and minidraw.load().config == PRESETS["paper"][0]
+    os.mkdir("blog")
+    status, _, err = run("evaluate", "blog")
     assert status == 1 and "no such file" in err and err.count("\n") == 1
 
 
@@ -179,7 +179,7 @@ def test_params_lists_the_blogs_variables(run):
     status, out, _ = run("params", "--preset", "blog")
     lines = out.splitlines()
     assert status == 0 and len(lines) == 15 and lines[2].split(maxsplit=1) == ["encoder/w", "(562, 1024)"]
-    assert run("params")[1] == out  # the bundled model is the blog's
+    assert run("params", "blog")[1] == out  # the bundled model of that name is the blog's
     assert "read/w" not in run("params", "--preset", "blog", "--no-attention")[1]
 
 

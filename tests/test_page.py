@@ -123,9 +123,10 @@ def test_the_engine_is_a_second_witness(name, rng, monkeypatch):
 
 
 @needs_node
-def test_the_engine_draws_as_the_bundled_model_does(rng, monkeypatch):
-    x = minidraw.mnist().test[3].astype(float)
-    compare(minidraw.load(), x, rng.standard_normal((10, 10)), 1e-10, monkeypatch)
+@pytest.mark.parametrize(("name", "limit"), [("blog", 1e-10), ("paper", 1e-8)])
+def test_the_engine_draws_as_the_bundled_models_do(name, limit, rng, monkeypatch):
+    x, model = minidraw.mnist().test[3].astype(float), minidraw.load(name)
+    compare(model, x, rng.standard_normal((model.config.T, model.config.z_size)), limit, monkeypatch)
 
 
 @needs_node
@@ -245,7 +246,7 @@ def test_a_drawing_in_ten_steps_is_quick(rng):
     x = minidraw.mnist().test[0].tolist()
     noise = rng.standard_normal((10, 10)).tolist()
     (times,) = numbers(
-        [{"kind": "time", "x": x, "noise": noise, "rounds": 15}], page.data(minidraw.load(), np.array([x]))
+        [{"kind": "time", "x": x, "noise": noise, "rounds": 15}], page.data(minidraw.load("blog"), np.array([x]))
     )
     assert min(times) <= 250, times  # milliseconds of processor time; five times the goal, for a busy machine
 

@@ -149,7 +149,7 @@ def here(chromium, bundled):
 
 def test_every_tab_teaches_before_it_is_touched(here):
     here.open()
-    assert "Step 10 of 10" in here["look-says"].text and "nats" in here["look-says"].text
+    assert "Step 64 of 64" in here["look-says"].text and "nats" in here["look-says"].text
     seen, drawn = here.pixels("#seen canvas"), here.pixels("#drawn canvas")
     assert seen.shape == (28, 28) and np.abs(seen - drawn).mean() < 0.15
     assert here.js("return document.querySelectorAll('#seen rect.read, #drawn rect.write').length") == 2
@@ -159,7 +159,7 @@ def test_every_tab_teaches_before_it_is_touched(here):
     here["tab-dream"].click()
     for k in (1, 12):
         assert here.pixels(f"#dreams label:nth-of-type({k}) canvas").max() > 0.5
-    assert "Steps 1 to 2 are held" in here["dream-says"].text
+    assert "Steps 1 to 13 are held" in here["dream-says"].text
 
 
 def test_the_numbers_are_numpys(here):
@@ -206,7 +206,7 @@ def test_drawing_and_dragging_with_a_finger(here):
 
 def test_the_address_is_restored_and_written(here):
     here.open("tab=look&digit=7&t=4&seed=3")
-    assert "Step 4 of 10" in here["look-says"].text and here["t"].get_attribute("value") == "4"
+    assert "Step 4 of 64" in here["look-says"].text and here["t"].get_attribute("value") == "4"
     assert here.js("return document.querySelector('#digits input:checked').ariaLabel") == "test image 7, a 7"
     here.press(here["t"], Keys.ARROW_RIGHT)
     assert here.fragment("t=5") == {"tab": "look", "digit": "7", "t": "5", "seed": "3"}
@@ -215,7 +215,7 @@ def test_the_address_is_restored_and_written(here):
     assert here.fragment("seed=4") and (here.pixels("#drawn canvas") != before).any()
     here.press(here["tab-look"], Keys.ARROW_RIGHT)
     assert here.fragment("tab=window")["digit"] == "7"
-    here.js("location.hash = '#tab=dream&seed=8&k=10&t=3&dream=4&to=6&s=1'")
+    here.js("location.hash = '#tab=dream&seed=8&k=64&t=3&dream=4&to=6&s=1'")
     assert here.fragment("s=1") and "All is held" in here["dream-says"].text
     assert here["seed"].get_attribute("value") == "8" and here["to"].get_attribute("value") == "6"
     silly = "tab=nowhere&digit=99&t=-3&seed=a&p=1,2&N=1000&strokes=zz&s=&k=1e9"
@@ -267,7 +267,7 @@ def test_the_handles_resize_and_blur(here):
 
 
 def test_it_plays_and_speaks(here):
-    here.open("tab=look&t=10", prefers_reduced_motion="reduce")
+    here.open("tab=look&t=64", prefers_reduced_motion="reduce")
     assert here.js("return getComputedStyle(document.getElementById('play')).transitionDuration") == "0s"
     press = "const [p, says] = ['play', 'look-says'].map((id) => document.getElementById(id)); p.click();"
     press += "return [p.textContent, says.textContent.slice(0, 6)]"
@@ -281,7 +281,7 @@ def test_dreams_by_seed_and_by_steps_held(here):
     here.open("tab=dream&seed=3&k=0")
     dream, endings = here.pixels("#dreams label canvas"), here.pixels("#anew canvas")
     here.press(here["k"], Keys.END)
-    assert here.fragment("k=10") and (here.pixels("#anew canvas") == dream).all() and (endings != dream).any()
+    assert here.fragment("k=64") and (here.pixels("#anew canvas") == dream).all() and (endings != dream).any()
     here.press(here["s"], Keys.HOME)
     assert here.fragment("s=0") and (here.pixels("#between") == dream).all()
     here["another"].click()

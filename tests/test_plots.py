@@ -77,18 +77,22 @@ def test_wider_filters_have_thicker_lines(drawing):
 
 def test_the_animation_draws_and_then_rests(drawing, tmp_path):
     means, windows = drawing
-    animation = plots.animation(means, windows, N=3, hold=2)
-    animation.save(tmp_path / "drawing.gif", writer="pillow", fps=5)
+    plots.animation(means, windows, N=3).save(tmp_path / "drawing.gif", writer="pillow")
     from PIL import Image
 
     with Image.open(tmp_path / "drawing.gif") as gif:
-        frames = []
+        frames, milliseconds = [], gif.info["duration"]
         for k in range(gif.n_frames):
             gif.seek(k)
             frames.append(np.asarray(gif.convert("RGB")))
     assert len(frames) >= 7 and not np.array_equal(frames[0], frames[1])
     vermilion = [np.any(f[..., 0] > f[..., 2] + 100.0) for f in frames]
-    assert all(vermilion[:6]) and not vermilion[-1]
+    assert all(vermilion[:6]) and not vermilion[-1] and milliseconds == 200
+
+    many = plots.animation(np.tile(means[:, :1], (11, 1, 1, 1))[:64])
+    many.save(tmp_path / "many.gif", writer="pillow")
+    with Image.open(tmp_path / "many.gif") as gif:
+        assert gif.info["duration"] == 80
 
 
 def test_reconstructions_stand_below_their_originals(rng):

@@ -296,7 +296,7 @@ def draw_unrolled():
         "its read, as the error image. Read and encoder lie in a band of their own, for they are needed only to train.",
         622,
     )
-    loop(diagram, (x[0].reshape(28, 28), *steps(minidraw.load().reconstruct(x, seed=0), first=6)), generate=False)
+    loop(diagram, (x[0].reshape(28, 28), *steps(minidraw.load("blog").reconstruct(x, seed=0), first=6)), generate=False)
     return diagram
 
 
@@ -308,7 +308,7 @@ def draw_generate():
         622,
     )
     x = minidraw.mnist().test[0].reshape(28, 28)
-    loop(diagram, (x, *steps(minidraw.load().sample(1, seed=6), first=6)), generate=True)
+    loop(diagram, (x, *steps(minidraw.load("blog").sample(1, seed=6), first=6)), generate=True)
     return diagram
 
 

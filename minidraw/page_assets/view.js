@@ -36,12 +36,12 @@
     state.t = whole(say("t"), 0, T, T);
     const p = (say("p") || "").split(",").map(Number);
     state.p = p.length === 5 && p.every(Number.isFinite) ? fits(p) : [...FIRST];
-    state.N = whole(say("N"), 2, 12, clamp(config.read_N || 5, 2, 12));
+    state.N = whole(say("N"), 2, 12, clamp(config.write_N || 5, 2, 12));
     state.loss = say("loss") === "bright" ? "bright" : "back";
     state.fault = say("fault") === "1";
     state.dream = whole(say("dream"), 1, DREAMS, 1);
     state.to = whole(say("to"), 1, DREAMS, 2);
-    state.k = whole(say("k"), 0, T, Math.min(2, T));
+    state.k = whole(say("k"), 0, T, Math.ceil(T / 5));
     const s = Number(say("s") ?? "x");
     state.s = Number.isFinite(s) ? clamp(s, 0, 1) : 0.5;
   }
@@ -649,18 +649,17 @@
 
   // Dream
 
-  let dreams = [], dreamt = null; // the noise of each, and what was drawn from it
+  let dreams = [], dreamt = null, path = null; // the noise of each, the steps drawn from it; images between two
 
-  const draw = (z) => [...model.generate(z)].map((s) => s.c);
-  const last = (z) => means(draw(z).pop() || blank());
+  const last = (z, from) => means([...model.generate(z, from)].reduce((_, step) => step, from).c);
 
   function dream() {
     const z = minidraw.gaussians(state.seed, T * DREAMS, z_size);
     dreams = Array.from({ length: DREAMS }, (_, d) => z.slice(d * T, (d + 1) * T));
-    dreamt = dreams.map(draw);
+    dreamt = dreams.map((one) => [...model.generate(one)]);
     showDreams();
     showHeld();
-    showPath();
+    newPath();
   }
 
   function showDreams() {
@@ -670,17 +669,17 @@
     $("dream-t-value").textContent = `${t} of ${T}`;
     document.querySelectorAll("#dreams label").forEach((label, d) => {
       label.firstChild.checked = d + 1 === state.dream;
-      paint(label.lastChild, means(t ? dreamt[d][t - 1] : blank()));
+      paint(label.lastChild, means(t ? dreamt[d][t - 1].c : blank()));
     });
     remember();
   }
 
   function showHeld() {
-    const { k } = state, one = state.dream - 1;
+    const { k } = state, one = state.dream - 1, held = k ? dreamt[one][k - 1] : model.start();
     const anew = minidraw.gaussians(state.seed + 1000000, T * DREAMS, z_size);
     const endings = Array.from({ length: DREAMS }, (_, d) =>
-      last([...dreams[one].slice(0, k), ...anew.slice(d * T + k, (d + 1) * T)]));
-    paint($("held"), means(k ? dreamt[one][k - 1] : blank()));
+      last(anew.slice(d * T + k, (d + 1) * T), held));
+    paint($("held"), means(held.c));
     pictures($("anew"), endings);
     let spread = 0;
     for (let i = 0; i < pixels; i++) {
@@ -698,17 +697,23 @@
     remember();
   }
 
-  function showPath() {
+  function between(s) {
     const [one, other] = [dreams[state.dream - 1], dreams[state.to - 1]];
-    const between = (s) => {
-      const [c, d] = s === 1 ? [0, 1] : [Math.cos((s * Math.PI) / 2), Math.sin((s * Math.PI) / 2)];
-      return last(one.map((z, t) => z.map((v, k) => c * v + d * other[t][k])));
-    };
+    const [c, d] = s === 1 ? [0, 1] : [Math.cos((s * Math.PI) / 2), Math.sin((s * Math.PI) / 2)];
+    return last(one.map((z, t) => z.map((v, k) => c * v + d * other[t][k])));
+  }
+
+  function newPath() {
+    path = Array.from({ length: 12 }, (_, k) => between(k / 11));
+    showPath();
+  }
+
+  function showPath() {
     $("to").value = state.to;
     $("s").value = state.s;
     $("s-value").textContent = state.s.toFixed(2);
     paint($("between"), between(state.s));
-    pictures($("path"), Array.from({ length: 12 }, (_, k) => between(k / 11)), Math.round(11 * state.s));
+    pictures($("path"), path, Math.round(11 * state.s));
     $("path").setAttribute("aria-label", `Twelve images on the way from dream ${state.dream} to dream ${state.to}`);
     remember();
   }
@@ -719,7 +724,7 @@
       state.dream = d + 1;
       showDreams();
       showHeld();
-      showPath();
+      newPath();
     });
     for (let d = 1; d <= DREAMS; d++) $("to").add(new Option(d, d));
     const seeded = (seed) => {
@@ -740,7 +745,7 @@
     };
     $("to").onchange = () => {
       state.to = Number($("to").value);
-      showPath();
+      newPath();
       speak(`The way from dream ${state.dream} to dream ${state.to}`);
     };
     $("s").oninput = () => {
