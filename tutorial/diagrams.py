@@ -5,7 +5,7 @@ and dotted, and everything else is grey. A diagram is 400 units wide, so that on
 smallest words stand 12 pixels high; indices are smaller. Light and dark are two sets of colours, of which the reader's
 system chooses.
 
-What can be computed is: digits, canvases and windows are the bundled model's, filters and gradients the library's.
+What can be computed is: digits, canvases and windows are a bundled model's, filters and gradients the library's.
 """
 
 import contextlib

@@ -362,9 +362,9 @@
     };
   }
 
-  // Playing: `tick` until it says that it is done
+  // Playing: `tick`, every so many milliseconds, until it says that it is done
 
-  function player(button, name, tick) {
+  function player(button, name, tick, pause = 350) {
     let timer = null;
     const stop = () => {
       clearInterval(timer);
@@ -375,7 +375,7 @@
       if (timer !== null) return stop();
       button.textContent = "Stop";
       tick(true);
-      timer = setInterval(() => tick(false) && stop(), calm.matches ? 1000 : 350);
+      timer = setInterval(() => tick(false) && stop(), calm.matches ? 1000 : pause);
     };
     return stop;
   }
@@ -391,7 +391,7 @@
       state.t = first && state.t === T ? 0 : Math.min(state.t + 1, T);
       showLook();
       return state.t === T;
-    });
+    }, clamp(7000 / T, 100, 350));
     $("noise").onclick = () => {
       state.seed = (state.seed + 1) % 1000000;
       look();
