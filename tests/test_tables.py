@@ -53,6 +53,9 @@ def test_a_run_is_measured(tmp_path, monkeypatch, capsys):
     assert len(bounds) == 20 and bounds.mean() == pytest.approx(found["bounds"]["test"]["bound"], rel=1e-5)
     assert capsys.readouterr().out.startswith("tiny: ")
 
+    (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, [rows[0], *rows[3:]])))  # without step 2
+    assert tables.curve(run / "metrics.jsonl")["step"] == [4]
+
 
 def first_step(model, images):
     """The mean nats of the first step's latents: they depend on no noise."""

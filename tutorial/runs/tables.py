@@ -36,14 +36,18 @@ EVERY = 10  # steps that one row of the curve sums up
 
 
 def curve(path):
-    """What `minidraw train` wrote to metrics.jsonl, as columns: L_x and L_z, means of EVERY steps; and validation."""
+    """What `minidraw train` wrote to metrics.jsonl, as columns: L_x and L_z, means of EVERY steps; and validation.
+
+    Steps that the file lacks leave their row out.
+    """
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     steps = {line["step"]: (line["L_x"], line["L_z"]) for line in lines if "L_x" in line}  # the last, if it went back
-    found = np.array([steps[k + 1] for k in range(len(steps) // EVERY * EVERY)]).reshape(-1, EVERY, 2).mean(axis=1)
+    ends = [end for end in range(EVERY, max(steps) + 1, EVERY) if all(end - k in steps for k in range(EVERY))]
+    found = np.array([[steps[end - k] for k in range(EVERY)] for end in ends]).mean(axis=1)
     validation = {line["step"]: round(line["validation"], 2) for line in lines if "validation" in line}
     L_x, L_z = found.T.round(2).tolist()
     return {
-        "step": [EVERY * (k + 1) for k in range(len(L_x))],
+        "step": ends,
         "L_x": L_x,
         "L_z": L_z,
         "validation": {"step": list(validation), "bound": list(validation.values())},
