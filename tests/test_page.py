@@ -100,7 +100,10 @@ def witnesses(model, x, noise, monkeypatch):
 def compare(model, x, noise, limit, monkeypatch):
     data = page.data(model, x[None])
     infer = {"kind": "infer", "x": x.tolist(), "noise": noise.tolist()}
-    inferred, generated = numbers([infer, {"kind": "generate", "z": noise.tolist()}], data)
+    z, held = noise.tolist(), len(noise) // 2
+    tasks = [infer, {"kind": "generate", "z": z}, {"kind": "goOn", "z": z, "k": held}]
+    inferred, generated, rest = numbers(tasks, data)
+    assert rest == generated[held:]
     exact = float64(model)
     expected = list(witnesses(exact, x, noise, monkeypatch))
     assert len(inferred) == len(expected) == len(generated)

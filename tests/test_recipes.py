@@ -51,7 +51,7 @@ def test_each_choice_becomes_a_row(small, images, monkeypatch, tmp_path, capsys)
     monkeypatch.setattr(recipes, "steps_in", lambda *about: 3)
     recipes.compare(7, path, images)
     found = json.loads(path.read_text(encoding="utf-8"))
-    assert found["seconds_asked_for"] == 7 and list(found["choices"]) == ["as the preset", "no growth"]
+    assert found["command"].endswith("--seconds 7") and list(found["choices"]) == ["as the preset", "no growth"]
     row = found["choices"]["no growth"]
     assert row["recipe"]["growth"] == [] and row["recipe"]["steps"] == row["recipe"]["horizon"] == 3
 

@@ -8,6 +8,7 @@ const floats = (list) => Float64Array.from(list);
 const kinds = {
   infer: ({ x, noise }) => [...model.infer(floats(x), noise.map(floats))],
   generate: ({ z }) => [...model.generate(z.map(floats))],
+  goOn: ({ z, k }) => [...model.generate(z.slice(k).map(floats), [...model.generate(z.slice(0, k).map(floats))].pop())],
   filterbank({ p, N, A, B, dF_x, dF_y, dgamma }) {
     const { backward, ...filters } = engine.filterbank(floats(p), { N, A, B });
     return { ...filters, dp: backward(floats(dF_x), floats(dF_y), dgamma) };

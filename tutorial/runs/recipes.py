@@ -94,10 +94,9 @@ def train(name, seconds, images, known):
 def compare(seconds, path=HERE / "recipes.json", images=None):
     """Train all choices, and write `path` after each; `images` are others than the digits, for a test."""
     images, known = images or mnist(), {}
-    about = {"command": f"python tutorial/runs/recipes.py --seconds {seconds}"}
-    about |= {"seconds_asked_for": seconds, "machine": bench.machine()}
+    about = {"command": f"python tutorial/runs/recipes.py --seconds {seconds}", "machine": bench.machine()}
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {**about, "choices": {}}
-    if any(found[key] != about[key] for key in about):
+    if any(found.get(key) != about[key] for key in about):
         raise BadInput(f"{path} was measured with another --seconds, or on another machine: remove it")
     for name in CHOICES:
         if name not in found["choices"]:
