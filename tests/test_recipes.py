@@ -17,6 +17,7 @@ import minidraw
 from minidraw.checkpoint import load_run
 from minidraw.draw import Draw
 from minidraw.images import Images
+from minidraw.training import best_workers
 
 
 @pytest.fixture
@@ -90,14 +91,21 @@ def test_the_choices_change_the_preset_as_they_say():
 
 def test_a_run_begins_with_the_weights_of_another(tmp_path, capsys):
     folder = tmp_path / "further"
-    assert further.main(["paper", str(folder), "--steps", "1"]) == 0
+    assert further.main(["paper", str(folder), "--steps", "1", "--workers", "3"]) == 0
     assert capsys.readouterr().out == f"minidraw train --resume {folder}\n"
     begun, paper = load_run(folder), minidraw.load("paper")
-    assert begun.step == 0 and begun.recipe.T_at(1, begun.model.config.T) == paper.config.T == 64
+    assert (
+        begun.step == 0
+        and begun.recipe.workers == 3
+        and begun.recipe.T_at(1, begun.model.config.T) == paper.config.T == 64
+    )
     for name, array in paper.arrays().items():
         np.testing.assert_array_equal(begun.model.arrays()[name], array)
         assert not begun.adam["m"][name].any() and not begun.adam["v"][name].any()
     assert further.main(["paper", str(folder)]) == 1
     assert capsys.readouterr().err.startswith(f"further.py: {folder} exists already")
-    assert further.main([str(tmp_path / "none"), str(tmp_path / "x")]) == 1
-    assert len(capsys.readouterr().err.splitlines()) == 1 and not (tmp_path / "x").exists()
+    for bad in ([str(tmp_path / "none"), str(tmp_path / "x")], ["paper", str(tmp_path / "x"), "--workers", "101"]):
+        assert further.main(bad) == 1
+        assert len(capsys.readouterr().err.splitlines()) == 1 and not (tmp_path / "x").exists()
+    assert further.main(["paper", str(tmp_path / "x")]) == 0
+    assert load_run(tmp_path / "x").recipe.workers == best_workers(100)
