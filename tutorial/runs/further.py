@@ -20,7 +20,7 @@ from minidraw.training import Recipe, best_workers
 
 
 def begin(model, folder, steps, workers=None):
-    """Make the run `folder`, at its step 0, with the weights of `model`; None workers: one for every core."""
+    """Make the run `folder`, at its step 0, with the weights of `model`; None workers: `best_workers`."""
     weights = load_run(model).model
     workers = workers or best_workers(Recipe.batch_size)
     recipe = Recipe(steps=steps, horizon=steps, warm_up=min(500, steps), hold=0.5, floor=0.01, seed=1, workers=workers)
